@@ -1,0 +1,176 @@
+"""The compute ledger: who spent what on which phase, and a budget that refuses before it is overspent.
+
+Charged at the model boundary (harness.models.meter hooks every model), so no trainer can forget to. The unit that binds is
+FLOPs under convention `flops-v1` (harness.core.flops). Labels, annotator comparisons, external queries and verifier calls are counters beside it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from harness.errors import BudgetExceeded
+
+Phase = Literal["generate", "execute", "review", "embed", "reward", "reference", "update", "policy", "score", "tune"]
+Account = Literal["train", "tune", "eval"]
+Counter = Literal["demonstrations", "comparisons", "queries", "verifications"]
+PHASES: tuple[Phase, ...] = get_args(Phase)
+COUNTERS: tuple[Counter, ...] = get_args(Counter)
+
+
+@dataclass(frozen=True)
+class Charge:
+    """One amount of compute: floating-point operations, real and padding tokens, for one phase on one model."""
+
+    account: Account
+    phase: Phase
+    model: str
+    flops: float
+    tokens: int
+    padding: int
+
+
+@dataclass
+class _Entry:
+    flops: float = 0.0
+    tokens: int = 0
+    padding: int = 0
+    calls: int = 0
+    wall_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One point of a training curve, placed on the spend axis: `value` of `curve` when `train_flops` had been spent."""
+
+    curve: str
+    step: int
+    train_flops: float
+    wall_s: float
+    value: float
+
+
+class Ledger:
+    """Accumulates charges and refuses those of the `train` account that would exceed the budget.
+
+    Args:
+        train_flops: the binding budget in FLOPs; None means unlimited (scoring).
+        account: the account that charges go to until `use_account` changes it.
+        on_change: called (at most every 0.5 s) with the ledger, to report progress.
+    """
+
+    def __init__(
+        self,
+        train_flops: float | None = None,
+        *,
+        account: Account = "train",
+        on_change: Callable[[Ledger], None] | None = None,
+    ) -> None:
+        assert train_flops is None or train_flops > 0, train_flops
+        self.train_flops = train_flops
+        self.account: Account = account
+        self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
+        self.curves: list[Observation] = []
+        self._phase: Phase = "update"
+        self._entries: dict[tuple[Account, Phase, str], _Entry] = defaultdict(_Entry)
+        self._started = time.monotonic()
+        self._on_change, self._last_change = on_change, 0.0
+        self._steps: dict[str, int] = defaultdict(int)
+
+    @property
+    def phase(self) -> Phase:
+        """The phase that charges are booked under now."""
+        return self._phase
+
+    @contextmanager
+    def use_phase(self, phase: Phase) -> Iterator[None]:
+        """Books every charge inside the block, whatever model makes it, under `phase`; the innermost block wins."""
+        assert phase in PHASES, phase
+        before, self._phase = self._phase, phase
+        started = time.monotonic()
+        inner = self._wall_booked()
+        try:
+            yield
+        finally:
+            # Wall time belongs to the innermost phase: what nested blocks booked is taken off this one's share.
+            nested = self._wall_booked() - inner
+            self._entries[self.account, phase, ""].wall_s += time.monotonic() - started - nested
+            self._phase = before
+
+    @contextmanager
+    def use_account(self, account: Account) -> Iterator[None]:
+        """Books every charge inside the block to `account`."""
+        before, self.account = self.account, account
+        try:
+            yield
+        finally:
+            self.account = before
+
+    def _wall_booked(self) -> float:
+        return sum(entry.wall_s for entry in self._entries.values())
+
+    def spent(self, account: Account = "train") -> float:
+        """FLOPs booked to `account` so far."""
+        return sum(entry.flops for (name, _, _), entry in self._entries.items() if name == account)
+
+    def remaining(self) -> float:
+        """FLOPs left in the `train` budget (infinite without one)."""
+        return float("inf") if self.train_flops is None else self.train_flops - self.spent()
+
+    def affords(self, flops: float) -> bool:
+        """Whether a charge of `flops` would be accepted now."""
+        return self.account != "train" or flops <= self.remaining()
+
+    def charge(self, model: str, flops: float, tokens: int, padding: int = 0) -> Charge:
+        """Books one charge under the current account and phase.
+
+        Call it *before* the computation it pays for.
+
+        Raises:
+            BudgetExceeded: the `train` account has less than `flops` left; nothing is booked.
+        """
+        assert flops >= 0 and tokens >= 0 and padding >= 0, (flops, tokens, padding)
+        if not self.affords(flops):
+            raise BudgetExceeded(
+                f"{self._phase} on {model} needs {flops:.3g} FLOPs, {self.remaining():.3g} of {self.train_flops:.3g} are left"
+            )
+        entry = self._entries[self.account, self._phase, model]
+        entry.flops += flops
+        entry.tokens += tokens
+        entry.padding += padding
+        entry.calls += 1
+        self._changed()
+        return Charge(self.account, self._phase, model, flops, tokens, padding)
+
+    def count(self, counter: Counter, amount: int = 1) -> None:
+        """Adds to a label, comparison, query or verification counter."""
+        assert counter in COUNTERS and amount >= 0, (counter, amount)
+        self.counters[counter] += amount
+
+    def observe(self, curve: str, value: float) -> None:
+        """Adds a point to a training curve (loss, reward ...) at the present spend."""
+        self._steps[curve] += 1
+        wall_s = time.monotonic() - self._started
+        self.curves.append(Observation(curve, self._steps[curve], self.spent(), wall_s, float(value)))
+        self._changed()
+
+    def wall_s(self) -> float:
+        """Seconds since the ledger was opened."""
+        return time.monotonic() - self._started
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per (account, phase, model): flops, tokens, padding, calls, wall_s; wall time stands on rows with model ""."""
+        return [
+            {"account": account, "phase": phase, "model": model, **vars(entry)}
+            for (account, phase, model), entry in sorted(self._entries.items())
+        ]
+
+    def _changed(self) -> None:
+        now = time.monotonic()
+        if self._on_change and now - self._last_change >= 0.5:
+            self._last_change = now
+            self._on_change(self)

@@ -1,0 +1,60 @@
+"""The errors a user can cause or meet. One root; each is also the standard type it specialises.
+
+The CLI prints `str(error)` as one message and exits with `exit_code`; anything else is a bug and shows a traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SelfteachError(Exception):
+    """Root of every error that is the user's or the machine's, not a bug."""
+
+    exit_code = 1
+
+
+class SpecError(SelfteachError, ValueError):
+    """A study, claim or command-line value is wrong: names file, key, value, what was expected and the nearest valid name."""
+
+    exit_code = 2
+
+    def __init__(
+        self,
+        expected: str,
+        *,
+        file: object = None,
+        key: str | None = None,
+        value: object = None,
+        valid: Iterable[str] = (),
+    ) -> None:
+        self.file, self.key, self.value, self.expected = file, key, value, expected
+        names = sorted(map(str, valid))
+        near = difflib.get_close_matches(str(value if value is not None else key), names, n=1, cutoff=0.5)
+        where = ": ".join(str(part) for part in (file, key) if part)
+        got = f" (got {value!r})" if value is not None else ""
+        hint = f" Did you mean {near[0]!r}?" if near else (f" Valid: {', '.join(names)}." if names else "")
+        super().__init__(f"{where + ': ' if where else ''}{expected}{got}.{hint}")
+
+
+class SourceError(SelfteachError, OSError):
+    """A model or data source could not be fetched or does not match its checksum."""
+
+    exit_code = 3
+
+
+class StoreError(SelfteachError, RuntimeError):
+    """A run folder is locked by another run, full, or holds a damaged stage."""
+
+    exit_code = 4
+
+
+class StageFailed(SelfteachError, RuntimeError):
+    """One or more stages of a study failed; the finished ones are kept."""
+
+    exit_code = 5
+
+
+class BudgetExceeded(SelfteachError, RuntimeError):
+    """A charge was refused because it would overspend the ledger's budget. Methods catch it and stop."""
