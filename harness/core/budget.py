@@ -1,7 +1,8 @@
 """The compute ledger: who spent what on which phase, and a budget that refuses before it is overspent.
 
 Charged at the model boundary (harness.models.meter hooks every model), so no trainer can forget to. The unit that binds is
-FLOPs under convention `flops-v1` (harness.core.flops). Labels, annotator comparisons, external queries and verifier calls are counters beside it.
+FLOPs under convention `flops-v1` (harness.core.flops). Labels, annotator comparisons, external queries and verifier calls are counters
+beside it.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ class Ledger:
         Raises:
             BudgetExceeded: the `train` account has less than `flops` left; nothing is booked.
         """
-        assert flops >= 0 and tokens >= 0 and padding >= 0, (flops, tokens, padding)
+        assert min(flops, tokens, padding) >= 0, (flops, tokens, padding)
         if not self.affords(flops):
             raise BudgetExceeded(
                 f"{self._phase} on {model} needs {flops:.3g} FLOPs, {self.remaining():.3g} of {self.train_flops:.3g} are left"
@@ -148,7 +149,8 @@ class Ledger:
 
     def count(self, counter: Counter, amount: int = 1) -> None:
         """Adds to a label, comparison, query or verification counter."""
-        assert counter in COUNTERS and amount >= 0, (counter, amount)
+        assert counter in COUNTERS, counter
+        assert amount >= 0, amount
         self.counters[counter] += amount
 
     def observe(self, curve: str, value: float) -> None:

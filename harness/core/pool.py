@@ -25,9 +25,7 @@ class TaskPool(Protocol):
         """`n` unlabelled training instructions (verifiable by `verify`; gold answers are not to be read from the payload)."""
         ...
 
-    def preferences(
-        self, pairs: Sequence[tuple[Instruction, str, str]], *, rng: np.random.Generator
-    ) -> list[Preference]:
+    def preferences(self, pairs: Sequence[tuple[Instruction, str, str]], *, rng: np.random.Generator) -> list[Preference]:
         """Labels pairs of responses by the annotator pool; each counted as one comparison."""
         ...
 

@@ -1,0 +1,56 @@
+"""FLOP convention `flops-v1`: what one forward and backward of a transformer costs.
+
+Matrix-multiplication parameters only (an embedding lookup is free): a forward of T tokens is 2·N_mm·T, plus attention
+4·layers·heads·head_dim·T·(P+T) after P cached tokens (full matrix, as torch's FlopCounterMode counts it), plus 2·N_head for every
+position the output head is evaluated at. The backward by its true parts: each matmul costs one forward for the gradient of its input and
+one more for that of its weight if the weight is trained (so 2× for full fine-tuning, less for LoRA); attention 2×. Gradient
+checkpointing repeats the forward once. Not counted: norms, activations, softmax, rotary embeddings, sampling, the optimiser's update
+(elementwise; under 2 % at the sizes tested, see tests/models/test_meter.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CONVENTION = "flops-v1"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What `flops-v1` needs to know of a transformer body.
+
+    Args:
+        frozen_params: matmul parameters whose gradient is not computed.
+        trained_params: matmul parameters whose gradient is computed.
+        layers, heads, head_dim: of the attention.
+        no_input_grad_params: frozen matmul parameters that read the embeddings directly, whose input needs no gradient.
+    """
+
+    frozen_params: int
+    trained_params: int
+    layers: int
+    heads: int
+    head_dim: int
+    no_input_grad_params: int = 0
+
+
+def attention_flops(shape: Shape, rows: int, new_tokens: int, past_tokens: int = 0) -> float:
+    """FLOPs of both attention matmuls (scores, and scores times values) for `rows` sequences."""
+    return 4.0 * shape.layers * shape.heads * shape.head_dim * rows * new_tokens * (past_tokens + new_tokens)
+
+
+def forward_flops(shape: Shape, rows: int, new_tokens: int, past_tokens: int = 0) -> float:
+    """FLOPs of the body's forward on `rows` sequences of `new_tokens` (padding included) after `past_tokens` cached ones."""
+    matmul = 2.0 * (shape.frozen_params + shape.trained_params) * rows * new_tokens
+    return matmul + attention_flops(shape, rows, new_tokens, past_tokens)
+
+
+def backward_flops(shape: Shape, rows: int, new_tokens: int) -> float:
+    """FLOPs of the body's backward on `rows` sequences of `new_tokens`."""
+    per_token = 2.0 * (shape.frozen_params - shape.no_input_grad_params) + 4.0 * shape.trained_params
+    return per_token * rows * new_tokens + 2.0 * attention_flops(shape, rows, new_tokens)
+
+
+def head_flops(head_params: int, positions: int, *, grad: bool, trained: bool) -> float:
+    """FLOPs of an output head at `positions`; with `grad` the backward too (weight gradient only if `trained`)."""
+    return 2.0 * head_params * positions * (1 + (1 + trained if grad else 0))

@@ -1,0 +1,272 @@
+"""A student: a causal language model with its tokenizer and what training may change of it.
+
+LoRA keeps the base weights in the compute type (bf16 where the processor has it) and its adapters in fp32; full fine-tuning keeps fp32
+weights and computes under bf16 autocast. Every forward goes through the meter of the ledger the student is attached to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from harness.core.budget import Ledger
+from harness.core.records import Completion, Message
+from harness.core.spec import Adaptation
+from harness.errors import SourceError, SpecError
+from harness.models.generation import generate_tokens
+from harness.models.meter import Meter, meter, transformer_body
+from harness.models.sources import resolve
+
+STUDENT_FILE = "student.json"
+
+
+def default_device() -> torch.device:
+    """The first GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def compute_dtype(device: torch.device) -> torch.dtype:
+    """bf16 where the device computes it in hardware, else fp32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+class Student:
+    """Model, tokenizer and adaptation under one name.
+
+    Attributes:
+        source: what `harness.models.sources.resolve` was asked for.
+        model: the transformers model, wrapped by PEFT when `adaptation.kind` is "lora".
+        adaptation: None for a model that is only read.
+    """
+
+    def __init__(
+        self, source: str, model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, adaptation: Adaptation | None
+    ) -> None:
+        self.source, self.model, self.tokenizer, self.adaptation = source, model, tokenizer, adaptation
+        self.name = source.rsplit("/", 1)[-1]
+        self.device = next(model.parameters()).device
+        self.dtype = compute_dtype(self.device)
+        self.ledger: Ledger | None = None
+        self.meter: Meter | None = None
+
+    @classmethod
+    def load(cls, source: str, *, adaptation: Adaptation | None, seed: int, device: torch.device | None = None) -> Student:
+        """Loads a base model and makes it trainable as `adaptation` says (None: read only, in the compute type).
+
+        Args:
+            source: an alias, "hub:", "file:" or "pypi:" source.
+            seed: of the adapters' random initialisation.
+        Raises:
+            SourceError: the folder does not hold a causal language model that transformers can load from safetensors.
+        """
+        device = device or default_device()
+        full = adaptation is not None and adaptation.kind == "full"
+        model, tokenizer = _read(resolve(source), torch.float32 if full else compute_dtype(device))
+        if adaptation is not None and adaptation.kind == "lora":
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                model = get_peft_model(model, _lora_config(adaptation))
+        return cls(source, model.to(device), tokenizer, adaptation)
+
+    @property
+    def body(self) -> nn.Module:
+        """The transformer without its output head; adapters, being inside, stay active."""
+        body = transformer_body(self.model)
+        assert body is not None
+        return body
+
+    @property
+    def trainable(self) -> list[nn.Parameter]:
+        """The parameters that training may change."""
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    def attach(self, ledger: Ledger) -> None:
+        """Charges everything this student computes from now on to `ledger` (and to no other)."""
+        if self.meter is not None:
+            self.meter.detach()
+        self.ledger, self.meter = ledger, meter(self.model, self.name, ledger)
+
+    @contextlib.contextmanager
+    def autocast(self) -> Iterator[None]:
+        """Computes in bf16 where the device has it, whatever the weights' type."""
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            yield
+
+    def render(self, conversation: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
+        """The conversation as the text the model reads. A tokenizer without a chat template gets plain "role: content" lines."""
+        if self.tokenizer.chat_template is None:
+            turns = "".join(f"{turn['role'].capitalize()}: {turn['content']}\n" for turn in conversation)
+            return turns + ("Assistant:" if add_generation_prompt else "")
+        text = self.tokenizer.apply_chat_template(list(conversation), tokenize=False, add_generation_prompt=add_generation_prompt)
+        assert isinstance(text, str), type(text)
+        return text
+
+    def response_text(self, response: str) -> str:
+        """A response as it stands after the generation prompt, end-of-turn token included."""
+        return f" {response}{self.tokenizer.eos_token}" if self.tokenizer.chat_template is None else f"{response}{self.tokenizer.eos_token}"
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of rendered text (special tokens are read from it, none are added)."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def generate(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        seed: int,
+        n: int = 1,
+        prefix: Sequence[Message] | None = None,
+        stop: Sequence[str] = (),
+    ) -> list[list[Completion]]:
+        """Samples `n` replies to each conversation.
+
+        Args:
+            temperature: 0 is greedy (then n must be 1).
+            prefix: turns that stand before every conversation (few-shot examples); computed once, not once a conversation.
+            stop: a reply ends before the first of these strings.
+        Returns:
+            For each conversation, in order, its n completions.
+        """
+        shared = self.render(prefix, add_generation_prompt=False) if prefix else ""
+        prompts = [self.render([*(prefix or ()), *conversation]) for conversation in conversations]
+        if not all(prompt.startswith(shared) for prompt in prompts):
+            shared = ""  # a template that rewrites earlier turns cannot share them
+        return self.generate_text(
+            [prompt[len(shared) :] for prompt in prompts],
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+            n=n,
+            prefix=shared,
+            stop=stop,
+        )
+
+    def generate_text(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        seed: int,
+        n: int = 1,
+        prefix: str = "",
+        stop: Sequence[str] = (),
+    ) -> list[list[Completion]]:
+        """As `generate`, on prompts that are already rendered."""
+        assert temperature > 0 or n == 1, "greedy replies are all equal: n must be 1"
+        if not prompts:
+            return []
+        self.model.eval()
+        with self.autocast(), torch.inference_mode():
+            replies_N_n = generate_tokens(
+                self.model,
+                [self.encode(prompt) for prompt in prompts],
+                prefix=self.encode(prefix),
+                n=n,
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                seed=seed,
+                eos_ids=self.eos_ids,
+                pad_id=self.pad_id,
+            )
+        return [[self._completion(ids, stop) for ids in replies_n] for replies_n in replies_N_n]
+
+    @property
+    def eos_ids(self) -> list[int]:
+        """Tokens that end a reply."""
+        configured = self.model.generation_config.eos_token_id
+        ids = configured if isinstance(configured, list) else [configured]
+        return sorted({i for i in [*ids, self.tokenizer.eos_token_id] if i is not None})
+
+    @property
+    def pad_id(self) -> int:
+        """The padding token (the end token where the tokenizer has none)."""
+        return self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.eos_ids[0]
+
+    def _completion(self, ids: list[int], stop: Sequence[str]) -> Completion:
+        finished = bool(ids) and ids[-1] in self.eos_ids
+        text = self.tokenizer.decode(ids, skip_special_tokens=True)
+        cuts = [text.index(mark) for mark in stop if mark and mark in text]
+        return Completion(text[: min(cuts)] if cuts else text, len(ids), finished or bool(cuts))
+
+    def frozen_body(self, *, trainable: bool = False) -> nn.Module:
+        """A copy of the body as it is now, adapters included: a reference model, or (`trainable`) a reward model's start."""
+        if self.meter is not None:
+            self.meter.detach()  # a hook would be copied with everything it holds
+        body = copy.deepcopy(self.body)
+        if self.ledger is not None:
+            self.attach(self.ledger)
+        if not trainable:
+            body.requires_grad_(False)
+        return body
+
+    def save(self, folder: Path) -> None:
+        """Writes adapters (LoRA), or all weights and the tokenizer (full), as safetensors, and where the base is from."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model.save_pretrained(folder, safe_serialization=True)
+        if self.adaptation is None or self.adaptation.kind == "full":
+            self.tokenizer.save_pretrained(folder)
+        about: dict[str, Any] = {"source": self.source, "adaptation": self.adaptation.model_dump() if self.adaptation else None}
+        (folder / STUDENT_FILE).write_text(json.dumps(about, indent=1) + "\n")
+
+    @classmethod
+    def restore(cls, folder: Path, *, device: torch.device | None = None) -> Student:
+        """Reads a saved student for inference: adapters are merged in fp32, then cast to the compute type.
+
+        Raises:
+            SpecError: `folder` was not written by `save`.
+        """
+        if not (folder / STUDENT_FILE).is_file():
+            raise SpecError("expected a folder written by Student.save", file=folder, key=STUDENT_FILE)
+        about = json.loads((folder / STUDENT_FILE).read_text())
+        device = device or default_device()
+        lora = about["adaptation"] is not None and about["adaptation"]["kind"] == "lora"
+        if lora:
+            model, tokenizer = _read(resolve(about["source"]), torch.float32)
+            model = PeftModel.from_pretrained(model, folder).merge_and_unload()
+        else:
+            model, tokenizer = _read(folder, torch.float32)
+        return cls(about["source"], model.to(device, compute_dtype(device)), tokenizer, None)
+
+
+def _lora_config(adaptation: Adaptation) -> LoraConfig:
+    return LoraConfig(
+        r=adaptation.rank, lora_alpha=adaptation.alpha, lora_dropout=adaptation.dropout, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
+def _read(folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    try:
+        with _quiet():
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{folder}: not a causal language model with safetensors weights and a tokenizer: {error}") from error
+    return model, tokenizer
