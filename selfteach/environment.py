@@ -1,0 +1,294 @@
+"""The corrected MDP: many lineages of instructions, evolved as one batch, rewarded for validity × novelty × learnability.
+
+METHODS.md §1. State (float32, D = 32 + actions + 3): the current instruction's embedding through a fixed random projection to 32
+dimensions (a policy over all 384 would have more weights than it ever sees samples), operation counts and step as shares of the horizon,
+the seed's recent pass rate, and whether the last operation was rejected. Actions: the executor's operations, and "stop", which earns
+nothing and starts a fresh seed in its place. An episode is `horizon` steps of every lineage. Responses are sampled once an episode for all
+its instructions: no operation needs them, and few large batches cost a fraction of many small ones. So rewards exist only afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness.core.records import Demonstration, Instruction
+from harness.seeds import generator
+from selfteach.corpus import Entry, LineageStep, Reward
+from selfteach.elimination import Candidate, Context, Kept, Limits, eliminate
+from selfteach.respond import Answer
+
+STOP = "stop"
+PROJECTED = 32
+RECENT = 0.5
+"""Weight of the newest pass rate in a seed's running mean."""
+
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
+
+
+class Outcome(Protocol):
+    """What an executor made of an operation: an instruction, or the reason why there is none."""
+
+    @property
+    def instruction(self) -> Instruction | None: ...
+    @property
+    def reason(self) -> str | None: ...
+
+
+class Executor(Protocol):
+    """Carries out a textual operation."""
+
+    def apply(self, instruction: Instruction, operation: str, *, rng: np.random.Generator) -> Outcome:
+        """Returns a new instruction with its verifier, or why the operation does not apply."""
+        ...
+
+
+class TextEncoder(Protocol):
+    """harness.models.embed.Embedder."""
+
+    def encode(self, texts: Sequence[str]) -> Floats:
+        """Embeddings (N, D) of norm 1."""
+        ...
+
+
+class Answerer(Protocol):
+    """selfteach.respond.Responder."""
+
+    def answer(self, instructions: Sequence[Instruction], *, max_flops: float, rng: np.random.Generator) -> list[Answer | None]:
+        """Answers in order; None where compute was short."""
+        ...
+
+
+class EnvironmentConfig(BaseModel):
+    """Shape of an episode and thresholds of its rewards and rejections."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lineages: int = Field(default=8, ge=1)
+    horizon: int = Field(default=4, ge=1)
+    novelty_scale: float = Field(default=0.3, gt=0)
+    """Cosine distance from everything kept at which novelty is 1."""
+    max_words: int = Field(default=200, ge=1)
+    rouge_l: float = Field(default=0.7, gt=0, le=1)
+    cosine: float = Field(default=0.97, gt=0, le=1)
+
+
+@dataclass
+class _Lineage:
+    seed: Demonstration
+    current: Instruction
+    embedding: Floats
+    steps: list[LineageStep]
+    counts: npt.NDArray[np.float32]
+    rejected: bool = False
+
+
+@dataclass
+class _Attempt:
+    """One applied operation; `instruction` is None when the executor made none, `reason` says why it was rejected."""
+
+    id: str
+    step: int
+    lineage: int
+    seed_id: str
+    parent: Instruction
+    operation: str
+    instruction: Instruction | None
+    reason: str | None
+    path: tuple[LineageStep, ...]
+    novelty: float = 0.0
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What an episode came to: rewards of all its steps and lineages, and a corpus entry per applied operation.
+
+    `complete` is False when compute ran short before every survivor was answered: then rewards are not what they should have been.
+    """
+
+    rewards_T_B: Floats
+    entries: list[Entry]
+    complete: bool
+
+
+@dataclass
+class Environment:
+    """Evolves seeds under a policy's actions.
+
+    Args:
+        seeds: where lineages start; drawn in shuffled rounds, so that all serve equally often.
+        operations: what the executor knows, "stop" excluded.
+        contaminated: whether a text overlaps evaluation items.
+    """
+
+    seeds: Sequence[Demonstration]
+    operations: Sequence[str]
+    executor: Executor
+    encoder: TextEncoder
+    answerer: Answerer
+    contaminated: Callable[[str], bool]
+    config: EnvironmentConfig
+    _pass_rates: dict[str, float] = field(default_factory=dict)
+    _deck: list[int] = field(default_factory=list)
+    _made: int = 0
+
+    def __post_init__(self) -> None:
+        assert self.seeds, "no seeds"
+        assert STOP not in self.operations, self.operations
+        self.actions = (*self.operations, STOP)
+        embeddings_N_D = self.encoder.encode([seed.instruction.text for seed in self.seeds])
+        self._seed_embeddings = embeddings_N_D
+        # The same for every trial, so that a saved policy keeps its meaning.
+        self._projection = generator("selfteach", "state-projection").normal(size=(embeddings_N_D.shape[1], PROJECTED))
+        limits = Limits(max_words=self.config.max_words, rouge_l=self.config.rouge_l, cosine=self.config.cosine)
+        self._context = Context(Kept(), limits, self.contaminated)
+        for seed, embedding in zip(self.seeds, embeddings_N_D, strict=True):
+            self._context.kept.add(seed.instruction.text, embedding)
+        self._lineages: list[_Lineage] = []
+        self._attempts: list[_Attempt] = []
+        self._time = 0
+
+    @property
+    def state_size(self) -> int:
+        """D, the length of a state."""
+        return PROJECTED + len(self.actions) + 3
+
+    def reset(self, lineages: int, *, rng: np.random.Generator) -> Floats:
+        """Starts an episode with `lineages` fresh seeds; returns their states (B, D)."""
+        self._lineages = [self._fresh(rng) for _ in range(lineages)]
+        self._attempts, self._time = [], 0
+        return self._states()
+
+    def step(self, actions_B: Integers, *, rng: np.random.Generator) -> Floats:
+        """Applies one operation to every lineage and the elimination rules to what comes out; returns the next states (B, D).
+
+        A lineage whose operation was rejected stays where it was.
+        """
+        attempts = []
+        for index, action in enumerate(actions_B):
+            if self.actions[action] == STOP:
+                self._lineages[index] = self._fresh(rng)
+            else:
+                attempts.append(self._attempt(index, self.actions[action], rng))
+        made = [attempt for attempt in attempts if attempt.instruction is not None]
+        if made:
+            embeddings_N_D = self.encoder.encode([attempt.path[-1].text for attempt in made])
+            for attempt, embedding in zip(made, embeddings_N_D, strict=True):
+                self._review(attempt, embedding)
+        self._attempts += attempts
+        self._time += 1
+        return self._states()
+
+    def finish(self, *, step: int, max_flops: float, rng: np.random.Generator) -> Episode:
+        """Has the survivors answered and returns rewards and corpus entries; `step` numbers the policy update they belong to."""
+        survivors = [attempt for attempt in self._attempts if attempt.reason is None]
+        answers = self.answerer.answer([_instruction(attempt) for attempt in survivors], max_flops=max_flops, rng=rng) if survivors else []
+        answered = {id(attempt): answer for attempt, answer in zip(survivors, answers, strict=True)}
+        rewards_T_B = np.zeros((self._time, len(self._lineages)), dtype=np.float32)
+        entries = []
+        for attempt in self._attempts:
+            entry = _entry(attempt, answered.get(id(attempt)), step)
+            rewards_T_B[attempt.step, attempt.lineage] = entry.reward.total
+            entries.append(entry)
+            if entry.pass_rate is not None:
+                before = self._pass_rates.get(entry.seed_id, 0.5)
+                self._pass_rates[entry.seed_id] = (1 - RECENT) * before + RECENT * entry.pass_rate
+        self._attempts = []
+        return Episode(rewards_T_B, entries, complete=all(answer is not None for answer in answers))
+
+    def _fresh(self, rng: np.random.Generator) -> _Lineage:
+        if not self._deck:
+            self._deck = rng.permutation(len(self.seeds)).tolist()
+        index = self._deck.pop()
+        seed = self.seeds[index]
+        start = LineageStep("seed", seed.instruction.text)
+        counts = np.zeros(len(self.actions), dtype=np.float32)
+        return _Lineage(seed, seed.instruction, self._seed_embeddings[index], [start], counts)
+
+    def _attempt(self, index: int, operation: str, rng: np.random.Generator) -> _Attempt:
+        lineage = self._lineages[index]
+        lineage.counts[self.actions.index(operation)] += 1
+        lineage.rejected = True
+        outcome = self.executor.apply(lineage.current, operation, rng=rng)
+        instruction, path = None, tuple(lineage.steps)
+        self._made += 1
+        name, seed_id = f"evolved-{self._made:06d}", lineage.seed.instruction.id
+        if outcome.instruction is not None:
+            instruction = replace(
+                outcome.instruction,
+                id=name,
+                seed_id=seed_id,
+                parent_id=lineage.current.id,
+                operation=operation,
+                step=len(lineage.steps),
+            )
+            path = (*path, LineageStep(operation, instruction.text))
+        reason = None if instruction is not None else f"executor: {outcome.reason or 'no result'}"
+        return _Attempt(name, self._time, index, seed_id, lineage.current, operation, instruction, reason, path)
+
+    def _review(self, attempt: _Attempt, embedding: Floats) -> None:
+        instruction = _instruction(attempt)
+        candidate = Candidate(instruction, attempt.parent, embedding, reply=instruction.text)
+        attempt.reason = eliminate(candidate, self._context)
+        if attempt.reason is not None:
+            return
+        # Parent and seeds are among the kept; so are siblings of this step that came before.
+        distance = 1 - self._context.kept.cosine(embedding)
+        attempt.novelty = float(np.clip(distance / self.config.novelty_scale, 0, 1))
+        self._context.kept.add(instruction.text, embedding)
+        lineage = self._lineages[attempt.lineage]
+        lineage.current, lineage.embedding, lineage.rejected = instruction, embedding, False
+        lineage.steps.append(attempt.path[-1])
+
+    def _states(self) -> Floats:
+        horizon = self.config.horizon
+        rows = [
+            np.concatenate(
+                [
+                    lineage.embedding @ self._projection,
+                    lineage.counts / horizon,
+                    [self._time / horizon, self._pass_rates.get(lineage.seed.instruction.id, 0.5), float(lineage.rejected)],
+                ]
+            )
+            for lineage in self._lineages
+        ]
+        return np.stack(rows).astype(np.float32)
+
+
+def _instruction(attempt: _Attempt) -> Instruction:
+    assert attempt.instruction is not None, attempt
+    return attempt.instruction
+
+
+def _entry(attempt: _Attempt, answer: Answer | None, step: int) -> Entry:
+    shown = attempt.instruction or attempt.parent
+    reason = attempt.reason
+    if reason is None and answer is None:
+        reason = "budget: not answered"
+    elif reason is None and answer is not None and answer.response is None:
+        reason = f"no verified response: 0 of {answer.samples}"
+    valid = attempt.reason is None
+    return Entry(
+        id=attempt.id,
+        seed_id=attempt.seed_id,
+        parent_id=attempt.parent.id,
+        lineage=attempt.path,
+        operation=attempt.operation,
+        family=shown.family,
+        instruction=shown.text if attempt.instruction else "",
+        constraints=shown.constraints if attempt.instruction else (),
+        response=answer.response if answer else None,
+        verified=None if answer is None else answer.response is not None,
+        kept=reason is None,
+        reject_reason=reason,
+        reward=Reward(float(valid), attempt.novelty, answer.learnability if answer else 0.0),
+        samples=answer.samples if answer else 0,
+        pass_rate=answer.pass_rate if answer else None,
+        step=step,
+    )

@@ -1,0 +1,170 @@
+"""The response step: k samples from the frozen responder, prompted few-shot from the seeds, verified by rule.
+
+One verified response per instruction is kept. Few-shot turns are seeds of the instruction's own family: zero-shot a small student hardly
+ever answers in a checkable form. Two short ones served a 135M student about as well as four, and better than one of every family, at a
+third of the tokens (measured on eight reasoning families).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness.core.budget import Ledger
+from harness.core.pool import TaskPool
+from harness.core.records import Completion, Demonstration, Instruction, Message
+from harness.errors import BudgetExceeded
+from harness.models.student import Student
+
+
+class ResponderConfig(BaseModel):
+    """How instructions are answered."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    samples: int = Field(default=4, ge=1)
+    """k: responses sampled per instruction; the pass rate has this resolution."""
+    temperature: float = Field(default=0.7, gt=0)
+    shots: int = Field(default=2, ge=0)
+    """Seed demonstrations shown before the instruction."""
+    reasoning_tokens: int = Field(default=24, ge=1)
+    """Longest response to a generator-backed instruction."""
+    instruction_tokens: int = Field(default=64, ge=1)
+    """Longest response to any other instruction."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of one instruction: `passed` of `samples` responses verified; the shortest of them, or None."""
+
+    samples: int
+    passed: int
+    response: str | None
+
+    @property
+    def pass_rate(self) -> float:
+        """Share of the samples that verified."""
+        return self.passed / self.samples
+
+    @property
+    def learnability(self) -> float:
+        """4p(1−p): 1 where the student succeeds half the time, 0 where it always or never does."""
+        return 4 * self.pass_rate * (1 - self.pass_rate)
+
+
+class Responder:
+    """Answers instructions with `student` as it is; verifications are counted by the pool, compute by the ledger."""
+
+    def __init__(
+        self, student: Student, pool: TaskPool, ledger: Ledger, seeds: Sequence[Demonstration], *, config: ResponderConfig
+    ) -> None:
+        self.student, self.pool, self.ledger, self.config = student, pool, ledger, config
+        self._seeds = sorted(seeds, key=lambda seed: (len(seed.instruction.text) + len(seed.response), seed.instruction.id))
+        self._by_family: dict[str, list[Demonstration]] = defaultdict(list)
+        for seed in self._seeds:
+            self._by_family[seed.instruction.family].append(seed)
+
+    def shots(self, instruction: Instruction) -> list[Demonstration]:
+        """The few-shot examples: the shortest seeds of its family, else of its pool, with different responses as far as there are any."""
+        own = self._by_family.get(instruction.family, [])
+        if len(own) < self.config.shots:
+            own = [seed for seed in self._seeds if seed.instruction.pool == instruction.pool] or self._seeds
+        chosen: list[Demonstration] = []
+        for fresh_only in (True, False):
+            for seed in own:
+                repeated = seed.response in {other.response for other in chosen}
+                if len(chosen) < self.config.shots and seed not in chosen and not (fresh_only and repeated):
+                    chosen.append(seed)
+        return chosen
+
+    def answer(self, instructions: Sequence[Instruction], *, max_flops: float, rng: np.random.Generator) -> list[Answer | None]:
+        """Answers as many instructions as `max_flops` surely pay for, one batch per few-shot prefix.
+
+        Returns:
+            In order, an answer each; None where compute was short.
+        """
+        answers: list[Answer | None] = [None] * len(instructions)
+        for batch in self._batches(instructions):
+            seed = int(rng.integers(2**31))
+            cost = self._bound_flops(batch)
+            if cost > max_flops:
+                continue
+            before = self._spent()
+            try:
+                with self.ledger.use_phase("generate"):
+                    replies = self.student.generate(
+                        [[_user(instruction)] for instruction in batch.instructions],
+                        max_new_tokens=batch.max_new_tokens,
+                        temperature=self.config.temperature,
+                        n=self.config.samples,
+                        seed=seed,
+                        prefix=batch.prefix or None,
+                    )
+            except BudgetExceeded:
+                break
+            max_flops -= self._spent() - before
+            with self.ledger.use_phase("review"):
+                for index, instruction, completions in zip(batch.indices, batch.instructions, replies, strict=True):
+                    answers[index] = self._judge(instruction, completions)
+        return answers
+
+    def bound_flops(self, instructions: Sequence[Instruction]) -> float:
+        """The most that answering these instructions in one call can cost; 0 when the student is not metered."""
+        return sum(self._bound_flops(batch) for batch in self._batches(instructions))
+
+    def _judge(self, instruction: Instruction, completions: Sequence[Completion]) -> Answer:
+        # A reply cut off by the limit would teach the student not to end: it counts as failed.
+        texts = [completion.text.strip() for completion in completions if completion.finished]
+        passed = [text for text in texts if text and self.pool.verify(instruction, text).passed]
+        return Answer(len(completions), len(passed), min(passed, key=lambda text: (len(text), text), default=None))
+
+    def _batches(self, instructions: Sequence[Instruction]) -> list[_Batch]:
+        groups: dict[tuple[object, ...], _Batch] = {}
+        for index, instruction in enumerate(instructions):
+            shots = self.shots(instruction)
+            limit = self.config.reasoning_tokens if instruction.payload else self.config.instruction_tokens
+            key = (limit, *(shot.instruction.id for shot in shots))
+            batch = groups.setdefault(key, _Batch([turn for shot in shots for turn in demonstration_turns(shot)], limit, [], []))
+            batch.indices.append(index)
+            batch.instructions.append(instruction)
+        return list(groups.values())
+
+    def _bound_flops(self, batch: _Batch) -> float:
+        meter = self.student.meter
+        if meter is None:
+            return 0.0
+        rows = len(batch.instructions) * self.config.samples
+        shared = self.student.encode(self.student.render(batch.prefix, add_generation_prompt=False)) if batch.prefix else []
+        prompts = [self.student.render([*batch.prefix, _user(instruction)]) for instruction in batch.instructions]
+        width = max(len(self.student.encode(prompt)) for prompt in prompts) - len(shared)
+        last = len(shared) + width + batch.max_new_tokens
+        cost = meter.body_flops(1, len(shared)) + meter.head_flops(1) if shared else 0.0
+        cost += meter.body_flops(rows, width, past_tokens=len(shared))
+        cost += batch.max_new_tokens * (meter.body_flops(rows, 1, past_tokens=last) + meter.head_flops(rows))
+        return cost
+
+    def _spent(self) -> float:
+        return self.ledger.spent(self.ledger.account)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Instructions that share a few-shot prefix and a length limit, with their places in the caller's order."""
+
+    prefix: list[Message]
+    max_new_tokens: int
+    indices: list[int]
+    instructions: list[Instruction]
+
+
+def _user(instruction: Instruction) -> Message:
+    return {"role": "user", "content": instruction.text}
+
+
+def demonstration_turns(demonstration: Demonstration) -> list[Message]:
+    """A demonstration as two chat turns."""
+    return [_user(demonstration.instruction), {"role": "assistant", "content": demonstration.response}]
