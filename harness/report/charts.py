@@ -1,0 +1,226 @@
+"""The report's charts: matplotlib drawings turned into inline SVG whose colours and fonts are the page's own (dark and light).
+
+Each function takes plain numbers and gives markup. Colours are drawn as marker values and replaced afterwards by CSS variables.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+import numpy as np
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from harness.report import numbers
+from harness.report.text import visible
+
+INK, MUTED, GRID, PAPER = "#010203", "#010204", "#010205", "#010206"
+SERIES = tuple(f"#01021{index}" for index in range(8))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+_CSS = {INK: "currentColor", MUTED: "var(--muted)", GRID: "var(--rule)", PAPER: "var(--paper)"} | {
+    color: f"var(--s{index})" for index, color in enumerate(SERIES)
+}
+_STYLE: dict[str, Any] = {
+    "svg.fonttype": "none", "svg.hashsalt": "selfteach", "text.parse_math": False, "font.size": 10, "text.color": INK, "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK, "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK, "axes.grid": True,
+    "grid.color": GRID, "grid.linewidth": 0.8, "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.facecolor": "none", "figure.facecolor": "none", "savefig.facecolor": "none", "path.simplify": True,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Point:
+    """One method on a chart: its value with interval, and one value per seed."""
+
+    method: str
+    x: float
+    value: float
+    interval: Sequence[float] | None = None
+    seeds: Sequence[tuple[float, float]] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Colour and marker of each method, equal on every chart; the first method (the untrained one) is drawn in muted ink."""
+
+    methods: Sequence[str]
+
+    def color(self, method: str) -> str:
+        """The marker colour that stands for the method's CSS variable."""
+        index = list(self.methods).index(method)
+        return MUTED if method == "base" else SERIES[index % len(SERIES)]
+
+    def marker(self, method: str) -> str:
+        """matplotlib's name of the method's marker shape."""
+        return MARKERS[list(self.methods).index(method) % len(MARKERS)]
+
+    def css(self, method: str) -> str:
+        """The CSS colour of the method, for use outside charts."""
+        return _CSS[self.color(method)]
+
+
+def to_svg(figure: Figure, *, label: str, name: str) -> Markup:
+    """Inline SVG of `figure`: themed, without fixed fonts, ids made unique by `name`, described by `label` for screen readers."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", bbox_inches="tight", pad_inches=0.05, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    root = ElementTree.fromstring(buffer.getvalue())
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag.rpartition("}")[2] in ("metadata", "style"):
+                parent.remove(child)
+    for element in root.iter():
+        element.tail = None
+        element.text = element.text if element.text and element.text.strip() else None
+        element.tag = element.tag.rpartition("}")[2]
+        element.attrib = {key.rpartition("}")[2]: _attribute(key, value, name) for key, value in element.attrib.items()}
+    pixels = round(float(root.attrib["width"].removesuffix("pt")) * 4 / 3)
+    root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": visible(label), "style": f"width:{pixels}px"}
+    return Markup(ElementTree.tostring(root, encoding="unicode", short_empty_elements=False))
+
+
+def _attribute(key: str, value: str, name: str) -> str:
+    plain = key.rpartition("}")[2]
+    if plain == "id":
+        return f"{name}-{value}"
+    if plain == "href":
+        return value.replace("#", f"#{name}-", 1)
+    for color, css in _CSS.items():
+        value = value.replace(color, css)
+    value = value.replace("url(#", f"url(#{name}-")
+    value = re.sub(r"font: [^;]*?([\d.]+px)[^;]*", r"font-size: \1", value)
+    value = re.sub(r"font-family: [^;]*(; )?", "", value)
+    return value if plain in ("style", "viewBox") else re.sub(r"(\.\d\d)\d+", r"\1", value)
+
+
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **layout: Any) -> tuple[Figure, np.ndarray[Any, Any]]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **layout)
+
+
+def _error(point: Point) -> np.ndarray[Any, Any] | None:
+    if point.interval is None or any(numbers.absent(bound) for bound in point.interval):
+        return None
+    return np.array([[max(0.0, point.value - point.interval[0])], [max(0.0, point.interval[1] - point.value)]])
+
+
+def _share_axis(axis: Any) -> None:
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+
+
+def _flops_axis(axis: Any) -> None:
+    axis.set_major_locator(MaxNLocator(5))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: numbers.prefixed(value, "FLOP") if value else "0"))
+
+
+def cost_quality(points: Sequence[Point], palette: Palette, *, x_label: str, y_label: str, as_flops: bool) -> Markup:
+    """Score against training cost: each method with its interval, each seed as a faint point."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _figure(7.2, 3.9)
+        axis = axes[0, 0]
+        for point in points:
+            color, marker = palette.color(point.method), palette.marker(point.method)
+            if point.seeds:
+                axis.scatter(*zip(*point.seeds, strict=True), s=22, color=color, marker=marker, alpha=0.35, linewidths=0)
+            axis.errorbar(
+                point.x, point.value, yerr=_error(point), color=color, marker=marker, markersize=7, capsize=3, linewidth=1.6,
+                label=visible(point.method), linestyle="none",
+            )  # fmt: skip
+        axis.set_xlabel(x_label)
+        axis.set_ylabel(y_label)
+        axis.margins(x=0.1)
+        _share_axis(axis.yaxis)
+        if as_flops:
+            _flops_axis(axis.xaxis)
+        else:
+            axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: numbers.dollars(value)))
+        figure.legend(loc="outside right center", frameon=False)
+        return to_svg(figure, label=f"{y_label} against {x_label}, one mark per method", name="cost-quality")
+
+
+def phase_shares(shares: Mapping[str, Mapping[str, float]]) -> Markup:
+    """Stacked bars: what share of each method's training FLOPs went to which phase; `shares[method][phase]` in [0, 1]."""
+    phases = list(dict.fromkeys(phase for row in shares.values() for phase in row))
+    with mpl.rc_context(_STYLE | {"axes.grid.axis": "x"}):
+        figure, axes = _figure(7.2, 0.9 + 0.42 * len(shares))
+        axis, names = axes[0, 0], [visible(method) for method in shares]
+        left = np.zeros(len(names))
+        for index, phase in enumerate(phases):
+            widths = np.array([row.get(phase, 0.0) for row in shares.values()])
+            hatch = "" if index < len(SERIES) else "///"
+            axis.barh(names, widths, left=left, color=SERIES[index % len(SERIES)], label=phase, hatch=hatch, edgecolor=PAPER, height=0.66)
+            left += widths
+        axis.invert_yaxis()
+        axis.set_xlim(0, max(1.0, float(left.max(initial=0.0))))
+        _share_axis(axis.xaxis)
+        axis.set_xlabel("share of training FLOPs (mean over seeds)")
+        figure.legend(loc="outside right center", frameon=False)
+        return to_svg(figure, label="Share of training FLOPs by phase, one bar per method", name="phases")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One trial's training curve: `value` against `flops` spent."""
+
+    method: str
+    flops: np.ndarray[Any, Any]
+    value: np.ndarray[Any, Any]
+
+
+def thin(flops: np.ndarray[Any, Any], value: np.ndarray[Any, Any], points: int = 120) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Means of `points` runs of neighbouring observations; shorter curves are returned as they are."""
+    if len(value) <= points:
+        return flops, value
+    edges = np.linspace(0, len(value), points + 1).astype(int)[:-1]
+    sizes = np.diff(np.append(edges, len(value)))
+    return np.add.reduceat(flops, edges) / sizes, np.add.reduceat(value, edges) / sizes
+
+
+def learning_curves(name: str, curves: Sequence[Curve], palette: Palette, index: int) -> Markup:
+    """One panel: every seed as a thin line, each method's mean over seeds as a thick one where all seeds have been observed."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _figure(4.6, 2.9)
+        axis = axes[0, 0]
+        for method in dict.fromkeys(curve.method for curve in curves):
+            own = [thin(curve.flops, curve.value) for curve in curves if curve.method == method]
+            color = palette.color(method)
+            for flops, value in own:
+                axis.plot(flops, value, color=color, linewidth=0.7, alpha=0.45)
+            grid = np.linspace(max(flops[0] for flops, _ in own), min(flops[-1] for flops, _ in own), 60)
+            mean = np.mean([np.interp(grid, flops, value) for flops, value in own], axis=0)
+            ends = [0, len(grid) - 1] if len(own) > 1 else [0]
+            axis.plot(grid, mean, color=color, linewidth=2, label=visible(method), marker=palette.marker(method), markevery=ends, markersize=5)
+        axis.set_title(visible(name), fontsize=10, fontweight="bold", loc="left")
+        axis.set_xlabel("training FLOPs spent")
+        _flops_axis(axis.xaxis)
+        axis.legend(frameon=False, fontsize=9)
+        label = f"Training curve {name} against FLOPs spent, seeds as thin lines and mean as thick line"
+        return to_svg(figure, label=label, name=f"curve{index}")
+
+
+def dumbbells(
+    rows: Sequence[tuple[str, str, float, float]], palette: Palette, *, x_label: str, first: str, second: str, name: str
+) -> Markup:
+    """One line per row from a hollow mark to a filled one. `rows` hold (line label, method, first value, second value)."""
+    with mpl.rc_context(_STYLE | {"axes.grid.axis": "x"}):
+        figure, axes = _figure(7.2, 1.0 + 0.3 * len(rows))
+        axis, heights = axes[0, 0], range(len(rows))
+        for height, (_, method, before, after) in zip(heights, rows, strict=True):
+            color = palette.color(method)
+            axis.plot([before, after], [height, height], color=color, linewidth=2, alpha=0.6)
+            axis.plot(before, height, marker="o", color=color, markerfacecolor=PAPER, markersize=7)
+            axis.plot(after, height, marker="o", color=color, markersize=7)
+        axis.plot([], [], marker="o", color=INK, markerfacecolor=PAPER, linestyle="none", label=first)
+        axis.plot([], [], marker="o", color=INK, linestyle="none", label=second)
+        axis.set_yticks(list(heights), [visible(row[0]) for row in rows])
+        axis.invert_yaxis()
+        _share_axis(axis.xaxis)
+        axis.set_xlabel(x_label)
+        figure.legend(loc="outside right center", frameon=False)
+        return to_svg(figure, label=f"{x_label}: {first} (hollow) and {second} (filled)", name=name)

@@ -1,0 +1,124 @@
+"""How numbers are written: three significant digits, units beside them, a dash for what is missing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+MISSING = "–"
+_MINUS, _THIN, _NARROW = "\u2212", "\u2009", "\u202f"
+_SI = ((1e24, "Y"), (1e21, "Z"), (1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def absent(value: Any) -> bool:
+    """Whether `value` is no finite number."""
+    return value is None or isinstance(value, str) or not math.isfinite(float(value))
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", _MINUS)
+
+
+def number(value: Any) -> str:
+    """Three significant digits, thousands grouped; powers of ten outside 0.001 … 10 million."""
+    if absent(value):
+        return MISSING
+    value = float(value)
+    if value == 0:
+        return "0"
+    exponent = math.floor(math.log10(abs(value)))
+    if not -4 < exponent < 7:
+        return _minus(f"{value / 10**exponent:.2f}") + f"{_THIN}×{_THIN}10" + str(exponent).translate(_SUPERSCRIPT)
+    decimals = max(0, 2 - exponent)
+    text = f"{value:,.{decimals}f}".replace(",", _NARROW)
+    return _minus(text.rstrip("0").rstrip(".") if "." in text and value == int(value) else text)
+
+
+def count(value: Any) -> str:
+    """A whole number with thousands grouped."""
+    return MISSING if absent(value) else _minus(f"{round(float(value)):,}".replace(",", _NARROW))
+
+
+def percent(value: Any) -> str:
+    """A share as "41.2 %"."""
+    return MISSING if absent(value) else _minus(f"{100 * float(value):.1f}{_THIN}%")
+
+
+def points(value: Any) -> str:
+    """A difference of shares as signed percentage points, "+3.4 pp"."""
+    return MISSING if absent(value) else _minus(f"{100 * float(value):+.1f}{_THIN}pp")
+
+
+def signed_percent(value: Any) -> str:
+    """A relative difference as "+12.3 %"."""
+    return MISSING if absent(value) else _minus(f"{100 * float(value):+.1f}{_THIN}%")
+
+
+def factor(value: Any) -> str:
+    """A ratio as "0.62×"."""
+    return MISSING if absent(value) else f"{number(value)}×"
+
+
+def flops(value: Any) -> str:
+    """Floating-point operations with an SI prefix, "1.23 PFLOP"."""
+    return prefixed(value, "FLOP")
+
+
+def prefixed(value: Any, unit: str) -> str:
+    """Any amount with an SI prefix before its unit."""
+    if absent(value):
+        return MISSING
+    for scale, prefix in _SI:
+        if abs(float(value)) >= scale:
+            return f"{number(float(value) / scale)}{_THIN}{prefix}{unit}"
+    return f"{number(value)}{_THIN}{unit}"
+
+
+def dollars(value: Any) -> str:
+    """US dollars, "$12.30"; below a cent three significant digits."""
+    if absent(value):
+        return MISSING
+    value = float(value)
+    return f"${number(value)}" if 0 < abs(value) < 0.1 else f"${value:,.2f}".replace(",", _NARROW)
+
+
+def seconds(value: Any) -> str:
+    """A duration as "3.2 s", "4 min 10 s" or "2 h 05 min"."""
+    if absent(value):
+        return MISSING
+    value = float(value)
+    if value < 60:
+        return f"{number(value)}{_THIN}s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes}{_THIN}min {rest:02d}{_THIN}s"
+    return f"{minutes // 60}{_THIN}h {minutes % 60:02d}{_THIN}min"
+
+
+def p_value(value: Any) -> str:
+    """A p-value: three decimals, "< 0.001" below."""
+    if absent(value):
+        return MISSING
+    return "< 0.001" if float(value) < 0.001 else f"{float(value):.3f}"
+
+
+def effect(value: Any, estimand: str) -> str:
+    """An effect in the unit of its estimand: a ratio as a factor, a relative difference in %, an absolute one in points."""
+    if "ratio" in estimand:
+        return factor(value)
+    return signed_percent(value) if "relative" in estimand else points(value)
+
+
+def interval(bounds: Sequence[Any] | None, write: Any = percent) -> str:
+    """ "[lo, hi]" with both ends written by `write`."""
+    if bounds is None or len(bounds) != 2 or all(absent(bound) for bound in bounds):
+        return MISSING
+    low, high = (("−∞", "∞")[side] if absent(bound) else write(bound) for side, bound in enumerate(bounds))
+    return f"[{low}, {high}]"
+
+
+def effect_interval(bounds: Sequence[Any] | None, estimand: str) -> str:
+    """The interval of an effect, in the unit of its estimand."""
+    return interval(bounds, lambda bound: effect(bound, estimand))

@@ -1,0 +1,79 @@
+"""The report: one self-contained HTML file rendered from a run's files alone. No torch, no network; opens from disk."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from harness.core.results import RunResults, load_run
+from harness.core.store import write_text
+from harness.report import charts, numbers, samples, sections, views
+from harness.report.text import finalize, script_json, shorten
+
+SECTIONS = (
+    ("verdicts", "Verdicts"), ("leaderboard", "Leaderboard"), ("cost", "Cost"), ("robustness", "Robustness"), ("compute", "Compute audit"),
+    ("curves", "Curves"), ("learned", "Before / after"), ("instructions", "Instructions"), ("samples", "Samples"), ("limits", "Limits"),
+    ("provenance", "Provenance"),
+)  # fmt: skip
+
+
+def render(run_dir: Path, out: Path | None = None) -> Path:
+    """Writes the report of a run in one step and returns its path.
+
+    Args:
+        run_dir: the run's folder.
+        out: the file to write; by default report.html in the run's folder.
+    """
+    path = out if out is not None else run_dir / "report.html"
+    write_text(path, page(load_run(run_dir)))
+    return path
+
+
+def page(run: RunResults) -> str:
+    """The report of `run` as HTML."""
+    environment = _environment()
+    methods = views.method_order(run.trials, run.leaderboard)
+    palette = charts.Palette(methods)
+    macros = environment.get_template("macros.html.j2").make_module({"palette": palette})
+    context = sections.context(run, methods, palette)
+    context["browser"] = _browser(run, methods)
+    script = _asset("report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    return environment.get_template("report.html.j2").render(
+        context, m=macros, palette=palette, sections=SECTIONS, css=Markup(_asset("report.css")), script=Markup(script), script_hash=f"sha256-{digest}"
+    )  # fmt: skip
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("harness", "report"), autoescape=True, undefined=jinja2.StrictUndefined, finalize=finalize,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    writers = (numbers.count, numbers.dollars, numbers.effect, numbers.effect_interval, numbers.flops, numbers.interval, numbers.number,
+               numbers.p_value, numbers.percent, numbers.points, numbers.seconds)  # fmt: skip
+    environment.filters |= {writer.__name__: writer for writer in writers}
+    environment.filters |= {
+        "slug": lambda text: re.sub(r"[^a-z0-9]+", "-", str(text).lower()).strip("-"),
+        "shorten": lambda text: shorten(str(text), 3000),
+        "level": lambda value: "95 %" if numbers.absent(value) else f"{100 * float(value):.3g} %",
+        "direction": lambda value: "≤" if str(value).lower() in ("less", "lower", "below", "smaller", "decrease") else "≥",
+        "measure": lambda value, estimand: numbers.number(value) if "ratio" in estimand else numbers.percent(value),
+        "points_interval": lambda bounds: numbers.interval(bounds, numbers.points),
+    }
+    return environment
+
+
+def _browser(run: RunResults, methods: list[str]) -> dict[str, Any]:
+    browser = samples.browser(run.samples, methods)
+    return browser | {"json": script_json(browser["packed"])}
+
+
+def _asset(name: str) -> str:
+    return resources.files("harness.report").joinpath(name).read_text(encoding="utf-8")
