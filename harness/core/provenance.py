@@ -1,4 +1,4 @@
-"""What a result was made with: package versions, machine, and fingerprints of code and weights."""
+"""What a result was made with: package versions, machine, and fingerprint of the code."""
 
 from __future__ import annotations
 
@@ -45,18 +45,6 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def weights_sha256(path: Path) -> str:
-    """One sha256 over a model's files (names and contents of weights, configuration and tokenizer), or over a single file."""
-    if path.is_file():
-        return file_sha256(path)
-    files = sorted(inner for inner in path.rglob("*") if inner.suffix in _MODEL_SUFFIXES and not inner.name.startswith("."))
-    assert files, f"no model files in {path}"
-    digest = hashlib.sha256()
-    for inner in files:
-        digest.update(f"{inner.relative_to(path)}\x1f{file_sha256(inner)}\x1e".encode())
-    return digest.hexdigest()
-
-
 @cache
 def code_sha256(packages: tuple[str, ...]) -> str:
     """One sha256 over the Python source of top-level `packages`, to notice that reused results came from other code."""
@@ -79,9 +67,6 @@ def git_commit(folder: Path) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return commit + ("+changes" if changed else "")
-
-
-_MODEL_SUFFIXES = {".safetensors", ".bin", ".gguf", ".json", ".model", ".txt", ".jinja"}
 
 
 def _git(folder: Path, *arguments: str) -> str:

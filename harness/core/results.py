@@ -1,0 +1,190 @@
+"""What verdicts and reports read: a run's files as tidy frames. No torch, no training code, any machine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.core.records import CLEAN, SAMPLE_COLUMNS
+from harness.core.store import RunStore
+from harness.errors import SpecError, StoreError
+
+TRIAL_COLUMNS = (
+    "trial_id",
+    "method",
+    "variant",
+    "seed",
+    "train_stage",
+    "score_stage",
+    "status",
+    "device",
+    "wall_s",
+    "train_flops",
+    "budget_flops",
+    "demonstrations",
+    "comparisons",
+    "queries",
+    "verifications",
+    "cost_usd",
+    "human_s",
+    "generated_tokens_per_answer",
+)
+LEDGER_COLUMNS = ("trial_id", "method", "seed", "account", "phase", "model", "flops", "tokens", "padding", "calls", "wall_s")
+CURVE_COLUMNS = ("trial_id", "method", "seed", "curve", "step", "train_flops", "wall_s", "value")
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """Everything of one run. `method` in the frames is the trial's label; trials without randomness appear once for every seed.
+
+    Attributes:
+        study: study.json: the resolved study, its plan and provenance.
+        trials: one row per method × seed; `status` is "finished", "failed" or "pending". wall_s and cost are those of training.
+        samples: SAMPLE_COLUMNS + method, seed, of finished trials.
+        ledger: every phase of training and scoring.
+        curves: training curves on the spend axis.
+        corpora: rows of corpus.jsonl by trial_id, for trials that wrote one.
+    """
+
+    run_dir: Path
+    study: dict[str, Any]
+    trials: pd.DataFrame
+    samples: pd.DataFrame
+    ledger: pd.DataFrame
+    curves: pd.DataFrame
+    corpora: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    verdicts: list[dict[str, Any]] = field(default_factory=list)
+    leaderboard: dict[str, Any] = field(default_factory=dict)
+
+
+def load_run(run_dir: Path | str) -> RunResults:
+    """Reads the folder of a run, finished or not.
+
+    Raises:
+        SpecError: the folder is not a run's.
+        StoreError: a file in it is damaged.
+    """
+    store = RunStore(Path(run_dir))
+    study = _read_json(store.root / "study.json", None)
+    if study is None:
+        raise SpecError("not the folder of a run (no study.json in it)", value=str(run_dir))
+    failed = {event["stage"] for event in store.journal.events() if event["event"] == "stage_failed"}
+    reader = _Reader(store, study, failed)
+    for trial in study["plan"]["trials"]:
+        for seed in study["seeds"] if trial["seedless"] else [trial["seed"]]:
+            reader.read_trial(trial, seed)
+    return RunResults(
+        run_dir=store.root,
+        study=study,
+        trials=pd.DataFrame(reader.trials, columns=list(TRIAL_COLUMNS)),
+        samples=_concat(reader.samples, (*SAMPLE_COLUMNS, "method", "seed")),
+        ledger=_concat(reader.ledgers, LEDGER_COLUMNS),
+        curves=_concat(reader.curves, CURVE_COLUMNS),
+        corpora=reader.corpora,
+        verdicts=_read_json(store.root / "verdicts.json", []),
+        leaderboard=_read_json(store.root / "leaderboard.json", {}),
+    )
+
+
+class _Reader:
+    """Collects the frames trial by trial; a stage's files are read once however many seeds share it."""
+
+    def __init__(self, store: RunStore, study: dict[str, Any], failed: set[str]) -> None:
+        from harness.scoring.cost import Prices
+
+        self.store, self.study, self.failed = store, study, failed
+        self.prices = Prices(**study["prices"])
+        self.trials: list[dict[str, Any]] = []
+        self.samples: list[pd.DataFrame] = []
+        self.ledgers: list[pd.DataFrame] = []
+        self.curves: list[pd.DataFrame] = []
+        self.corpora: dict[str, list[dict[str, Any]]] = {}
+        self._cache: dict[Path, pd.DataFrame] = {}
+
+    def read_trial(self, trial: dict[str, Any], seed: int) -> None:
+        """Adds one trial's rows to every frame."""
+        train, score, label = trial["train_stage"], trial["score_stage"], trial["label"]
+        trial_id = f"{label}-{seed}"
+        names = {"trial_id": trial_id, "method": label, "seed": seed}
+        stages = [stage for stage in (train, score) if self.store.finished(stage)]
+        row: dict[str, Any] = {**names, "variant": trial["variant"], "train_stage": train, "score_stage": score}
+        row["status"] = "finished" if len(stages) == 2 else "failed" if {train, score} & self.failed else "pending"
+        row["budget_flops"] = float(self.study["budget"]["train_flops"])
+        if train in stages:
+            row |= self._training(train)
+        if score in stages:
+            samples = self._frame(score, "samples.parquet")
+            answers = samples[(samples["perturbation"] == CLEAN) & (samples["generated_tokens"] > 0)].drop_duplicates(["task", "sample_id"])
+            row["generated_tokens_per_answer"] = float(answers["generated_tokens"].mean()) if len(answers) else None
+            if train in stages:
+                self.samples.append(samples.assign(method=label, seed=seed))
+        for stage in stages:
+            self.ledgers.append(self._frame(stage, "ledger.parquet").assign(**names))
+        if train in stages:
+            self.curves.append(self._frame(train, "curves.parquet").assign(**names))
+            corpus = self.store.folder(train) / "corpus.jsonl"
+            if corpus.exists():
+                self.corpora[trial_id] = _read_lines(corpus)
+        self.trials.append(row)
+
+    def _training(self, stage: str) -> dict[str, Any]:
+        from harness.scoring.cost import cost
+
+        meta = self.store.meta(stage)
+        price = cost(meta["counters"], meta["wall_s"], self.prices)
+        return {
+            "device": meta["device"],
+            "wall_s": meta["wall_s"],
+            "train_flops": meta["spent"]["train"],
+            **meta["counters"],
+            "cost_usd": price.total_usd,
+            "human_s": price.human_s,
+        }
+
+    def _frame(self, stage: str, name: str) -> pd.DataFrame:
+        path = self.store.folder(stage) / name
+        if path not in self._cache:
+            try:
+                self._cache[path] = pd.read_parquet(path)
+            except (OSError, ValueError) as error:
+                raise StoreError(f"{path} cannot be read ({error}); run the study again to make it anew") from error
+        return self._cache[path]
+
+
+def find_run(place: Path | str) -> Path:
+    """The run folder that a user means: the folder itself, or a study's name under results/runs.
+
+    Raises:
+        SpecError: there is none.
+    """
+    given = Path(place)
+    for candidate in (given, Path("results/runs") / given):
+        if (candidate / "study.json").exists() or (candidate / "stages").is_dir():
+            return candidate
+    runs = [path.parent.name for path in Path("results/runs").glob("*/study.json")]
+    raise SpecError("no such run; give its folder or the study's name", value=str(place), valid=runs)
+
+
+def _concat(frames: list[pd.DataFrame], columns: tuple[str, ...]) -> pd.DataFrame:
+    filled = [frame[list(columns)] for frame in frames if len(frame)]
+    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=list(columns))
+
+
+def _read_json(path: Path, default: Any) -> Any:
+    if not path.exists():
+        return default
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise StoreError(f"{path} is damaged ({error}); run the study again to make it anew") from error
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    try:
+        return [json.loads(line) for line in path.read_text().split("\n") if line.strip()]
+    except ValueError as error:
+        raise StoreError(f"{path} is damaged ({error}); run the study again to make it anew") from error

@@ -1,0 +1,72 @@
+"""How far running stages are: small JSON files that workers replace and the driver, or `selfteach status`, reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class StageProgress:
+    """One running stage: `done` of `total` in `unit` (FLOPs for training, items for scoring); times in Unix seconds."""
+
+    stage: str
+    label: str
+    kind: str
+    unit: str
+    done: float
+    total: float
+    phase: str
+    pid: int
+    started: float
+    t: float
+
+    @property
+    def share(self) -> float:
+        """Completed share in [0, 1]."""
+        return min(1.0, self.done / self.total) if self.total > 0 else 0.0
+
+
+class ProgressWriter:
+    """Reports one stage's progress from a worker into `folder/<stage>.json`, at most twice a second."""
+
+    def __init__(self, folder: Path, *, stage: str, label: str, kind: str, unit: str, total: float) -> None:
+        self._path = folder / f"{stage}.json"
+        self._fixed = {"stage": stage, "label": label, "kind": kind, "unit": unit, "pid": os.getpid(), "started": time.time()}
+        self._total = total
+        self._written = 0.0
+
+    def report(self, done: float, total: float | None = None, phase: str = "") -> None:
+        """Replaces the file, unless it was replaced less than half a second ago and the stage is not at its end."""
+        self._total = self._total if total is None else total
+        now = time.time()
+        if now - self._written < 0.5 and done < self._total:
+            return
+        self._written = now
+        row = {**self._fixed, "done": done, "total": self._total, "phase": phase, "t": now}
+        temporary = self._path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(row))
+        os.replace(temporary, self._path)
+
+    def close(self) -> None:
+        """Removes the file."""
+        self._path.unlink(missing_ok=True)
+
+
+def read_progress(folder: Path) -> list[StageProgress]:
+    """The stages that report now, by label."""
+    rows = []
+    for path in folder.glob("*.json"):
+        try:
+            rows.append(StageProgress(**json.loads(path.read_text())))
+        except FileNotFoundError:  # the stage ended between listing and reading
+            continue
+    return sorted(rows, key=lambda row: (row.label, row.kind))
+
+
+def as_rows(progress: list[StageProgress]) -> list[dict[str, object]]:
+    """The same as JSON rows."""
+    return [asdict(row) for row in progress]

@@ -1,0 +1,218 @@
+"""One study from its file to its report: plan, do what is missing, judge, render."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from harness.core import plugins, provenance
+from harness.core.spec import StudySpec
+from harness.core.store import RunStore, is_disk_full, write_json
+from harness.errors import StageFailed, StoreError
+from harness.study.calibration import calibrate, makespan_s, planned_items, predict
+from harness.study.conclude import conclude, copy_claims
+from harness.study.display import RunDisplay, duration
+from harness.study.executor import LocalExecutor, Outcome, disk_full_message
+from harness.study.plan import Plan, Stage, local_setting, plan_study
+
+RUNS = Path("results/runs")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How many worker processes, and threads in each."""
+
+    workers: int
+    threads: int
+
+    @classmethod
+    def of(cls, workers: int | None) -> Layout:
+        """`workers` processes (one for each core by default) that share the cores evenly."""
+        count = workers or provenance.cores()
+        return cls(count, max(1, provenance.cores() // count))
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run did. `failed` maps stage names to messages."""
+
+    run_dir: Path
+    report: Path | None
+    computed: int
+    reused: int
+    failed: dict[str, str] = field(default_factory=dict)
+    blocked: list[str] = field(default_factory=list)
+    wall_s: float = 0.0
+
+    def check(self) -> None:
+        """Raises:
+        StageFailed: a stage failed.
+        """
+        if not self.failed:
+            return
+        lines = [f"{name}: {message}" for name, message in self.failed.items()]
+        skipped = f"\n{len(self.blocked)} more could not start without them." if self.blocked else ""
+        raise StageFailed(
+            f"{len(self.failed)} stage(s) failed; the others are kept and the same command tries these again:\n  "
+            + "\n  ".join(lines)
+            + f"{skipped}\nTracebacks: {self.run_dir / 'stages' / 'failed'}"
+        )
+
+
+def make_plan(study: StudySpec, layout: Layout) -> Plan:
+    """The study's plan on this machine; fetches the student's weights if they are not here yet, because ids cover them."""
+    from harness.models.sources import resolve, weights_hash
+
+    return plan_study(study, weights=weights_hash(resolve(study.student.model)), setting=local_setting(layout.threads))
+
+
+def run_study(study: StudySpec, *, study_dir: Path, run_dir: Path, layout: Layout, console: Console) -> RunSummary:
+    """Runs whatever the study still lacks, then judges and reports what is finished.
+
+    Args:
+        study_dir: where the study file lies; its claim files may be named from there. They are copied into the run.
+    Raises:
+        StoreError: the folder is in use or the disk is full.
+        SourceError: the student cannot be fetched.
+    """
+    started = time.monotonic()
+    plan = make_plan(study, layout)
+    store = RunStore(run_dir)
+    try:
+        with store.locked():
+            copy_claims(study, study_dir, run_dir)
+            outcome, todo = _do_stages(study, plan, store, layout, console)
+            report = conclude(run_dir, console) if _any_scored(plan, outcome) else None
+            store.journal.append("run_finished", failed=sorted(outcome.failed), wall_s=round(time.monotonic() - started, 1))
+    except OSError as error:
+        if is_disk_full(error) and not isinstance(error, StoreError):
+            raise StoreError(disk_full_message(run_dir)) from error
+        raise
+    return RunSummary(
+        run_dir=run_dir,
+        report=report,
+        computed=len(todo) - len(outcome.failed) - len(outcome.blocked),
+        reused=len(plan.stages) - len(todo),
+        failed={plan.stages[stage].name: message for stage, message in outcome.failed.items()},
+        blocked=[plan.stages[stage].name for stage in outcome.blocked],
+        wall_s=time.monotonic() - started,
+    )
+
+
+def _do_stages(study: StudySpec, plan: Plan, store: RunStore, layout: Layout, console: Console) -> tuple[Outcome, list[Stage]]:
+    done = _intact(plan, store, console)
+    _notice_other_code(study, plan, store, done, console)
+    _notice_strays(plan, store, console)
+    write_json(store.root / "study.json", study_record(study, plan, layout))
+    store.journal.append("run_started", workers=layout.workers, threads=layout.threads, reused=len(done))
+    calibration = calibrate(store.root.parent, layout.threads)
+    seconds = predict(study, plan, calibration)
+    todo = [stage for stage in plan.stages.values() if stage.id not in done]
+    for stage in todo:
+        (store.failed / f"{stage.id}.log").unlink(missing_ok=True)
+    if not todo:
+        console.print(f"all {len(done)} stages are finished: nothing to compute")
+        return Outcome(finished=done), todo
+    expected = duration(makespan_s(plan, seconds, done, layout.workers))
+    console.print(
+        escape(
+            f"{study.name}: {len(todo)} of {len(plan.stages)} stages to do, {len(done)} reused; {layout.workers} workers x "
+            f"{layout.threads} threads; about {expected} ({calibration.source})"
+        ),
+        highlight=False,
+        soft_wrap=True,
+    )
+    display = RunDisplay(console, store, stages={stage.id: stage for stage in todo}, seconds=seconds, threads=layout.threads)
+    items = planned_items(study)
+    executor = LocalExecutor(store, workers=min(layout.workers, len(todo)), threads=layout.threads)
+    with display:
+        outcome = executor.run(
+            todo, done=done, seconds=seconds, task_for=lambda stage: _task(study, store, stage, layout, items), observer=display
+        )
+    return outcome, todo
+
+
+def _task(study: StudySpec, store: RunStore, stage: Stage, layout: Layout, items: int) -> Any:
+    from harness.study.trial import StageTask
+
+    return StageTask(store.root.absolute(), study, stage, layout.threads, items)
+
+
+def study_record(study: StudySpec, plan: Plan, layout: Layout) -> dict[str, Any]:
+    """study.json: the resolved study, its plan, and what it is run with."""
+    return {
+        **study.model_dump(mode="json"),
+        "plan": plan.as_json(),
+        "tasks": _task_info(study),
+        "provenance": {
+            "machine": provenance.machine(),
+            "device": plan.setting.device,
+            "precision": plan.setting.precision,
+            "workers": layout.workers,
+            "threads": layout.threads,
+            "versions": provenance.versions(),
+            "commit": provenance.git_commit(Path(__file__).parent),
+        },
+    }
+
+
+def _task_info(study: StudySpec) -> dict[str, dict[str, Any]]:
+    """What verdicts and report must know of each task, so that they need no plug-ins."""
+    return {
+        task.name: {
+            "suite": spec.name,
+            **{key: getattr(task, key) for key in ("metric", "chance", "higher_is_better", "kind", "generation_suite")},
+        }
+        for spec in study.suites
+        for task in plugins.load("suites", spec.name).tasks
+    }
+
+
+def _intact(plan: Plan, store: RunStore, console: Console) -> set[str]:
+    """Finished stages whose files match their checksums; damaged ones are removed, with a notice, and will be computed again."""
+    intact = set()
+    for stage in plan.stages.values():
+        if not store.finished(stage.id):
+            continue
+        try:
+            store.verify(stage.id)
+        except StoreError as error:
+            console.print(escape(f"{stage.name} is computed again: {error}"), style="yellow", highlight=False, soft_wrap=True)
+            store.journal.append("stage_damaged", stage=stage.id, error=str(error))
+            store.discard(stage.id)
+        else:
+            intact.add(stage.id)
+    return intact
+
+
+def _notice_other_code(study: StudySpec, plan: Plan, store: RunStore, done: set[str], console: Console) -> None:
+    from harness.study.fingerprint import code_fingerprint
+
+    other = [stage for stage in done if store.meta(stage)["code"] != code_fingerprint(study, plan.stages[stage])]
+    if other:
+        console.print(
+            escape(
+                f"note: {len(other)} reused stages were computed by other code than this (same package versions and stage schema); "
+                f"remove {shlex.quote(str(store.stages))} to compute everything afresh"
+            ),
+            style="yellow",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _notice_strays(plan: Plan, store: RunStore, console: Console) -> None:
+    strays = [path.name for path in store.stages.iterdir() if path.name != "failed" and path.name not in plan.stages]
+    if strays:
+        text = f"note: {len(strays)} finished stages belong to another version of this study or setting (threads, device, packages); kept, not used"
+        console.print(escape(text), style="yellow", highlight=False, soft_wrap=True)
+
+
+def _any_scored(plan: Plan, outcome: Outcome) -> bool:
+    return any(trial.score_stage in outcome.finished for trial in plan.trials)

@@ -1,0 +1,89 @@
+"""A worker process: does stages one after another, so that imports are paid once, and dies with its driver."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.core.store import is_disk_full
+from harness.errors import SelfteachError
+
+if TYPE_CHECKING:
+    from harness.study.trial import StageTask
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a worker sends back: the stage's meta.json, or why there is none."""
+
+    stage: str
+    meta: dict[str, Any] | None
+    error: str = ""
+    traceback: str = ""
+    disk_full: bool = False
+
+
+def worker_main(connection: Connection, driver_pid: int, log: Path) -> None:
+    """Receives StageTasks until the driver closes the pipe; answers each with a StageResult."""
+    _die_with_driver(driver_pid)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+    _redirect_output(log)
+    while True:
+        try:
+            task: StageTask = connection.recv()
+        except EOFError:
+            return
+        connection.send(_attempt(task))
+        gc.collect()
+
+
+def _attempt(task: StageTask) -> StageResult:
+    # The one broad except of the engine: whatever a stage raises is that stage's failure, and the study goes on.
+    try:
+        # Imported here so that a broken installation is a failed stage with a traceback, not a dead worker.
+        from harness.study.trial import run_stage
+
+        print(f"\n=== {task.stage.name} ({task.stage.id})", flush=True)
+        return StageResult(task.stage.id, run_stage(task))
+    except Exception as error:
+        text = "".join(traceback.format_exception(error))
+        print(text, flush=True)
+        message = str(error) if isinstance(error, SelfteachError) else f"{type(error).__name__}: {error}"
+        return StageResult(task.stage.id, None, " ".join(message.split())[:500], text, is_disk_full(error))
+
+
+def _die_with_driver(driver_pid: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != driver_pid:
+        os._exit(1)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _redirect_output(log: Path) -> None:
+    # Libraries print from C as well, so the descriptors are replaced, not sys.stdout alone.
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
