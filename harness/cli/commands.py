@@ -13,6 +13,7 @@ from harness.core.results import RunResults, find_run, load_run
 from harness.core.spec import load_study
 from harness.core.store import RunStore
 from harness.errors import SpecError
+from harness.report import numbers
 
 
 def run_command(path: Path, *, workers: int | None, out: Path | None, as_json: bool) -> None:
@@ -64,49 +65,42 @@ def report_command(place: str, *, open_page: bool, as_json: bool) -> None:
 
 def print_conclusions(writer: Console, results: RunResults) -> None:
     """Prints the verdict table and the leaderboard."""
-    from harness.report import numbers
-
     if results.verdicts:
-        rows = [
-            (
-                verdict["claim_id"] + ("" if verdict["primary"] else " *"),
-                verdict["reading"],
-                verdict["verdict"],
-                _effect(verdict, verdict["effect"]),
-                " to ".join(_effect(verdict, end) for end in verdict["interval"]) if verdict["interval"] else "-",
-                _effect(verdict, verdict["threshold"]),
-            )
-            for verdict in results.verdicts
-        ]
         writer.print()
-        print_table(
-            writer, "Verdicts (* = not the primary reading)", ("claim", "reading", "verdict", "effect", "interval", "claimed"), rows
-        )
-    if results.leaderboard.get("rows"):
-        board = results.leaderboard
-        rows = [
-            (
-                row["rank"] if board["matched"] else "-",
-                row["method"],
-                numbers.percent(row["value"]),
-                numbers.interval(row["interval"]),
-                f"{row['n_seeds']} x {row['n_items']}",
-                numbers.flops(row["train_flops"]),
-                numbers.dollars(row["cost_usd"]),
-            )
-            for row in board["rows"]
-        ]
+        columns = ("claim", "reading", "verdict", "effect", "interval", "claimed")
+        print_table(writer, "Verdicts (* = not the primary reading)", columns, map(_verdict_row, results.verdicts))
+    board = results.leaderboard
+    if board.get("rows"):
         writer.print()
-        columns = ("rank", "method", "score", "95 % interval", "seeds x items", "training", "cost")
-        print_table(writer, f"Leaderboard: {board['metric_text']}", columns, rows, right=columns[2:])
+        ranking = ("rank", "method", "score", "95 % interval", "seeds x items", "training", "cost")
+        rows = [_board_row(row, matched=board["matched"]) for row in board["rows"]]
+        print_table(writer, f"Leaderboard: {board['metric_text']}", ranking, rows, right=ranking[2:])
         for note in board["notes"]:
             say(writer, f"note: {note}")
 
 
-def _effect(verdict: dict[str, Any], value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:+.1%}" if "relative" in verdict["reading"] else f"{value:+.3g}"
+def _verdict_row(verdict: dict[str, Any]) -> tuple[object, ...]:
+    estimand = verdict["estimand"]
+    return (
+        verdict["claim_id"] + ("" if verdict["primary"] else " *"),
+        verdict["reading"],
+        verdict["verdict"],
+        numbers.effect(verdict["effect"], estimand),
+        numbers.effect_interval(verdict["interval"], estimand),
+        numbers.effect(verdict["threshold"], estimand),
+    )
+
+
+def _board_row(row: dict[str, Any], *, matched: bool) -> tuple[object, ...]:
+    return (
+        row["rank"] if matched else "-",
+        row["method"],
+        numbers.percent(row["value"]),
+        numbers.interval(row["interval"]),
+        f"{row['n_seeds']} x {row['n_items']}",
+        numbers.flops(row["train_flops"]),
+        numbers.dollars(row["cost_usd"]),
+    )
 
 
 def _conclusions(results: RunResults) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def plan_command(path: Path, *, workers: int | None, out: Path | None, as_json: 
     seconds = predict(study, plan, calibration)
     wall_s = makespan_s(plan, seconds, done, layout.workers)
     trained = sum(not trial.seedless for trial in plan.trials)
-    record = {
+    record: dict[str, Any] = {
         "study": study.name,
         "run_dir": str(run_dir),
         "trials": [_trial(plan, trial.train_stage, trial.score_stage, done) | {"trial": trial.id} for trial in plan.trials],
@@ -86,7 +86,7 @@ def _label_costs(run_dir: Path) -> list[dict[str, Any]]:
     trials = load_run(run_dir).trials.dropna(subset=["cost_usd"])
     columns = ["demonstrations", "comparisons", "cost_usd", "human_s"]
     means = trials.groupby("method", sort=False)[columns].mean()
-    return [{"method": method, **row} for method, row in means.round(2).to_dict("index").items()]
+    return [{str(key): value for key, value in row.items()} for row in means.round(2).reset_index().to_dict("records")]
 
 
 def _print_labels(writer: Any, record: dict[str, Any]) -> None:
@@ -122,12 +122,12 @@ def _detectable(study: StudySpec, path: Path, run_dir: Path, items: int) -> list
         for claim in claims.claims:
             reading = next(reading for reading in claim.readings if reading.primary)
             earlier = known.get((claim.id, reading.text))
-            mde, basis = (
-                (earlier["mde"], "variance measured in the last run")
-                if earlier and earlier["mde"]
-                else _assumed(study, claims, reading, items)
-            )
-            rows.append({"claim": claim.id, "reading": reading.text, "threshold": reading.threshold, "detectable": mde, "basis": basis})
+            if earlier and earlier["mde"]:
+                mde, basis = earlier["mde"], "variance measured in the last run"
+            else:
+                mde, basis = _assumed(study, claims, reading, items)
+            about = {"claim": claim.id, "reading": reading.text, "threshold": reading.threshold}
+            rows.append({**about, "detectable": mde, "basis": basis})
     return rows
 
 

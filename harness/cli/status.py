@@ -30,13 +30,8 @@ def status_command(place: str, *, as_json: bool) -> None:
     say(writer, f"{run_dir}: {finished} of {total} stages finished; " + (f"running (pid {pid})" if pid is not None else "not running"))
     if state["failed"]:
         say(writer, f"failed: {len(state['failed'])}; `selfteach run` tries them again; tracebacks: {store.failed}")
-    print_table(
-        writer,
-        "",
-        ("trial", "train", "score", "spent of budget", "training"),
-        [_trial_row(row) for row in state["trials"]],
-        right=("spent of budget",),
-    )
+    columns = ("trial", "train", "score", "spent of budget", "training")
+    print_table(writer, "", columns, map(_trial_row, state["trials"]), right=columns[3:])
     for row in read_progress(store.progress):
         say(writer, f"running: {row.kind} {row.label}: {row.share:.0%}, {amount_note(row)}, since {duration(time.time() - row.started)}")
     for failure in state["failed"]:

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.core import plugins, provenance
+from harness.core import provenance
 from harness.core.journal import Journal
-from harness.core.records import CLEAN
 from harness.core.spec import StudySpec
+from harness.scoring.suites import select
 from harness.study.plan import Plan, Stage
 
 DEFAULT_TRAIN_FLOPS_PER_S = 6e10
@@ -51,21 +51,14 @@ def calibrate(runs: Path, threads: int) -> Calibration:
     elif train or score:
         source = f"{'training' if train else 'scoring'} measured on this machine, the rest assumed"
     else:
-        source = f"assumed: {DEFAULT_TRAIN_FLOPS_PER_S:.0e} FLOP/s and {DEFAULT_SCORE_ITEMS_PER_S:g} items/s a worker (nothing measured here yet)"
+        rates = f"{DEFAULT_TRAIN_FLOPS_PER_S:.0e} FLOP/s and {DEFAULT_SCORE_ITEMS_PER_S:g} items/s a worker"
+        source = f"assumed, nothing measured here yet: {rates}"
     return Calibration(train or DEFAULT_TRAIN_FLOPS_PER_S, score or DEFAULT_SCORE_ITEMS_PER_S, source)
 
 
 def planned_items(study: StudySpec) -> int:
     """Items that one score stage scores: every task's limit, clean and under each perturbation."""
-    versions = len({CLEAN, *study.perturbations})
-    total = 0
-    for spec in study.suites:
-        for task in plugins.load("suites", spec.name).tasks:
-            if spec.tasks is not None and task.name not in spec.tasks:
-                continue
-            limit = spec.limit.get(task.name, task.limit) if isinstance(spec.limit, dict) else spec.limit or task.limit
-            total += limit or DEFAULT_ITEMS
-    return total * versions
+    return sum(selection.limit or DEFAULT_ITEMS for selection in select(study.suites)) * (1 + len(study.perturbations))
 
 
 def predict(study: StudySpec, plan: Plan, calibration: Calibration) -> dict[str, float]:

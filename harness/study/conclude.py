@@ -32,11 +32,11 @@ def conclude(run_dir: Path, console: Console) -> Path:
     """Writes verdicts.json, leaderboard.json and report.html; returns the report's path."""
     from harness.report.page import render
     from harness.verdicts.judge import judge
-    from harness.verdicts.leaderboard import build_leaderboard
+    from harness.verdicts.leaderboard import leaderboard
 
     results = load_run(run_dir)
     console.print("judging and writing the report", highlight=False)
-    verdicts = [verdict for path in sorted((run_dir / CLAIMS).glob("*.yaml")) for verdict in judge(load_claims(path), results)]
-    write_json(run_dir / "verdicts.json", verdicts)
-    write_json(run_dir / "leaderboard.json", build_leaderboard(results))
+    claims = [load_claims(path) for path in sorted((run_dir / CLAIMS).glob("*.yaml"))]
+    write_json(run_dir / "verdicts.json", judge(results, claims))
+    write_json(run_dir / "leaderboard.json", leaderboard(results))
     return render(run_dir)

@@ -66,12 +66,12 @@ class RunDisplay:
             seed=stage.seed,
             wall_s=meta["wall_s"],
             flops=sum(meta["spent"].values()),
-            items=meta.get("rows", 0),
+            items=meta.get("items", 0),
             host=meta["host"],
             threads=self._threads,
         )
-        spent = meta["spent"]["train"] if stage.kind == "train" else meta.get("rows", 0)
-        amount = f"{spent:.3g} FLOPs" if stage.kind == "train" else f"{spent} rows"
+        spent = meta["spent"]["train"] if stage.kind == "train" else meta.get("items", 0)
+        amount = f"{spent:.3g} FLOPs" if stage.kind == "train" else f"{spent} items"
         self._close(stage)
         self._say(f"finished {stage.name}: {amount}, {duration(meta['wall_s'])}  ({self._closed} of {len(self._stages)} stages)")
 

@@ -123,7 +123,7 @@ def _train_stage(study: StudySpec, method: MethodSpec, seed: int, *, weights: st
         "student": {"weights": weights, "adaptation": study.student.adaptation.model_dump(mode="json")},
         "train_flops": study.budget.train_flops,
         # The pool keeps clear of every evaluation item, so the suites shape what is trained on.
-        "suites": [suite.model_dump(mode="json") for suite in study.suites],
+        "suites": [suite.model_dump(mode="json") for suite in study.suites if plugins.load("suites", suite.name).evaluation],
         "setting": asdict(setting),
         "versions": provenance.versions(),
     }

@@ -11,10 +11,11 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from harness.core import plugins, provenance
+from harness.core import provenance
 from harness.core.spec import StudySpec
 from harness.core.store import RunStore, is_disk_full, write_json
 from harness.errors import StageFailed, StoreError
+from harness.scoring.suites import select
 from harness.study.calibration import calibrate, makespan_s, planned_items, predict
 from harness.study.conclude import conclude, copy_claims
 from harness.study.display import RunDisplay, duration
@@ -165,12 +166,15 @@ def study_record(study: StudySpec, plan: Plan, layout: Layout) -> dict[str, Any]
 def _task_info(study: StudySpec) -> dict[str, dict[str, Any]]:
     """What verdicts and report must know of each task, so that they need no plug-ins."""
     return {
-        task.name: {
-            "suite": spec.name,
-            **{key: getattr(task, key) for key in ("metric", "chance", "higher_is_better", "kind", "generation_suite")},
+        selection.task.name: {
+            "suite": selection.suite.name,
+            "metric": selection.task.metric,
+            "chance": selection.task.chance,
+            "higher_is_better": selection.task.higher_is_better,
+            "kind": selection.task.kind,
+            "generation_suite": selection.task.generation_suite,
         }
-        for spec in study.suites
-        for task in plugins.load("suites", spec.name).tasks
+        for selection in select(study.suites)
     }
 
 
@@ -210,7 +214,8 @@ def _notice_other_code(study: StudySpec, plan: Plan, store: RunStore, done: set[
 def _notice_strays(plan: Plan, store: RunStore, console: Console) -> None:
     strays = [path.name for path in store.stages.iterdir() if path.name != "failed" and path.name not in plan.stages]
     if strays:
-        text = f"note: {len(strays)} finished stages belong to another version of this study or setting (threads, device, packages); kept, not used"
+        setting = "another version of this study, or of its setting (threads, device, packages)"
+        text = f"note: {len(strays)} finished stages belong to {setting}; kept, not used"
         console.print(escape(text), style="yellow", highlight=False, soft_wrap=True)
 
 

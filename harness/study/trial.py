@@ -31,6 +31,8 @@ from harness.study.fingerprint import code_fingerprint, method_of
 from harness.study.plan import Stage
 from harness.study.progress import ProgressWriter
 
+ITEM = ["suite", "task", "perturbation", "sample_id"]
+"""One scored item: samples have a row for each of its metrics."""
 LEDGER_COLUMNS = ("account", "phase", "model", "flops", "tokens", "padding", "calls", "wall_s")
 CURVE_COLUMNS = tuple(Observation.__dataclass_fields__)
 
@@ -125,7 +127,7 @@ def run_score_stage(task: StageTask, folder: Path, progress: ProgressWriter) -> 
     assert list(samples.columns) == list(SAMPLE_COLUMNS), list(samples.columns)
     samples.to_parquet(folder / "samples.parquet", index=False)
     write_accounts(ledger, folder)
-    return {"counters": ledger.counters, "spent": spent_by_account(ledger), "rows": len(samples)}
+    return {"counters": ledger.counters, "spent": spent_by_account(ledger), "items": len(samples.drop_duplicates(ITEM))}
 
 
 def score_seed() -> int:
