@@ -2,8 +2,8 @@
 
     python -m harness.stats.calibrate [--replications 1000] [--out docs/statistics_calibration.md]
 
-A world draws for each task a binary score from logit(p) = intercept + item + method·(checkpoint + checkpoint×task) + effect, as a study does:
-two methods, S training seeds, K tasks of N items. Every rate is printed with the replications it rests on.
+A world draws binary scores as a study does (two methods, S training seeds, K tasks of N items): the logit of success is
+intercept + item difficulty + method×item + checkpoint + checkpoint×task + effect. Every table shows the replications it rests on.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def _require_positive(fitted: Moments) -> None:
 
 def tables(*, replications: int) -> Iterator[str]:
     """Markdown lines of the calibration tables."""
-    yield f"False alarms (p < .05) under no difference, {replications} replications a cell; nominal .05, Monte-Carlo SE {_error(replications)}."
+    yield f"False alarms (p < .05) without a difference, {replications} replications a cell; nominal .05 ± {_error(replications)} (one SE)."
     yield ""
     yield "| seeds × items × tasks | seed SD, seed×task SD, item SD | " + " | ".join(RULES) + " |"
     yield "|---|---|" + "---|" * len(RULES)

@@ -160,7 +160,8 @@ def contrast(
     """
     weights = np.asarray(weights_P, dtype=np.float64)
     item_K, residual_K, floored_K = _item_terms(moments, weights, score_range)
-    seed, item, residual = float(weights @ moments.seed_P_P @ weights), float(item_K.sum()), float(residual_K.sum())
+    # A contrast that cancels exactly leaves rounding noise of either sign in the quadratic forms.
+    seed, item, residual = max(float(weights @ moments.seed_P_P @ weights), 0.0), float(item_K.sum()), float(residual_K.sum())
     variance, freedom = _variance(seed, item_K, residual_K, moments, df)
     estimate, se = float(weights @ moments.mean_P), float(np.sqrt(variance))
     half = float(stats.t.ppf((1 + level) / 2, freedom)) * se if se else 0.0

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import optimize, stats
 
 from harness.errors import SelfteachError
-from harness.stats.crossed import Components, Moments, contrast
+from harness.stats.crossed import Components, FloatArray, Moments, contrast
 
 
 class RatioUndefinedError(SelfteachError, ArithmeticError):
@@ -41,8 +41,8 @@ class RatioEstimate:
 
 def ratio(
     moments: Moments,
-    numerator_P: Sequence[float] = (1, 0),
-    denominator_P: Sequence[float] = (0, 1),
+    numerator_P: Sequence[float] | FloatArray = (1, 0),
+    denominator_P: Sequence[float] | FloatArray = (0, 1),
     *,
     level: float = 0.95,
     score_range: float = 1.0,
@@ -78,8 +78,8 @@ def ratio(
 def ratio_tails(
     moments: Moments,
     rho: float,
-    numerator_P: Sequence[float] | np.ndarray = (1, 0),
-    denominator_P: Sequence[float] | np.ndarray = (0, 1),
+    numerator_P: Sequence[float] | FloatArray = (1, 0),
+    denominator_P: Sequence[float] | FloatArray = (0, 1),
     *,
     score_range: float = 1.0,
 ) -> tuple[float, float]:

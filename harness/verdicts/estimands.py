@@ -1,0 +1,244 @@
+"""From a reading and a run to an effect: the estimate, its interval, and the one-sided p values that a verdict needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from harness.core.records import CLEAN
+from harness.stats.crossed import Components, Moments, contrast, moments, seed_moments
+from harness.stats.intervals import wilson_mean
+from harness.stats.relative import RatioEstimate, RatioUndefinedError, power_product, power_product_tails, ratio, ratio_tails
+from harness.verdicts.claims import NO_EFFECT, Estimand, Reading
+from harness.verdicts.frames import PERTURBED, Column, Frames, NotTestableError, Scores
+
+COUNTED = ("cost_usd", "human_s", "labels")
+UNITS = {"cost_usd": "USD", "human_s": "s", "labels": "labels"}
+NEEDS_MORE = {
+    "cost_at_equal_quality": "the cost of reaching equal quality needs scored checkpoints along each run (iso-quality protocol); "
+    "this study scores final students only",
+    "leave_one_family_out": "leave-one-family-out cross-validation needs a training run for each family left out; this study makes none",
+}
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Treatment against one comparator, on the scale of the reading's measure."""
+
+    comparator: str
+    estimate: float
+    interval: tuple[float, float]
+    p_value: float
+    """Two-sided, of no effect."""
+    p_above_none: float
+    """One-sided, of "effect ≤ none"; likewise the next three."""
+    p_below_none: float
+    p_above_threshold: float
+    p_below_threshold: float
+    components: Components
+    treatment_value: float
+    comparator_value: float
+    n_seeds: int
+    n_items: int
+    n_total: int
+    model: str
+    tasks: tuple[str, ...]
+    certain: bool = False
+    """Counted, equal in every seed: the value has no sampling error."""
+    flat: bool = False
+    """Every score pair differed by the same amount: the SE is the floor."""
+
+
+def effect(reading: Reading, treatment: str, comparator: str, results: Frames, scores: Scores, *, level: float) -> Effect:
+    """The effect that `reading` speaks of.
+
+    Raises:
+        NotTestableError: the run cannot answer it; the message says why.
+    """
+    kind = reading.estimand.kind
+    if kind in NEEDS_MORE:
+        raise NotTestableError(NEEDS_MORE[kind])
+    for method in (treatment, comparator):
+        if method not in scores.methods:
+            raise NotTestableError(f"{method} has no finished trial in this run (finished: {', '.join(scores.methods) or 'none'})")
+    seeds = scores.seeds([treatment, comparator])
+    if not seeds:
+        raise NotTestableError(f"{treatment} and {comparator} share no training seed")
+    if kind in COUNTED:
+        return _counted_effect(reading, treatment, comparator, results, seeds, level)
+    return _score_effect(reading, treatment, comparator, scores, seeds, level)
+
+
+def shared_tasks(estimand: Estimand, treatment: str, comparator: str, scores: Scores, seeds: Sequence[int]) -> list[str]:
+    """The run's tasks that the estimand averages over.
+
+    Raises:
+        NotTestableError: none is left.
+    """
+    where = f"suite {estimand.suite}" if estimand.suite else "any suite"
+    tasks = [task for task in scores.tasks(estimand.suite, estimand.tasks) if scores.info[task].get("higher_is_better", True)]
+    if not tasks:
+        raise NotTestableError(f"the run has no task of {where} whose primary metric is better when higher")
+    for view in _views(estimand):
+        tasks = [task for task in tasks if view == CLEAN or scores.has(task, view)]
+        if not tasks:
+            raise NotTestableError(f"no task of {where} was scored under perturbation ({view})")
+    if estimand.above_chance_only:
+        tasks = [task for task in tasks if _above_chance(task, (treatment, comparator), scores, seeds)]
+        if not tasks:
+            raise NotTestableError(f"on no task of {where} are {treatment} and {comparator} together clearly above chance")
+    return tasks
+
+
+def _views(estimand: Estimand) -> list[str]:
+    return [CLEAN, PERTURBED] if estimand.kind in ("drop", "retention") else [estimand.view]
+
+
+def _above_chance(task: str, methods: Sequence[str], scores: Scores, seeds: Sequence[int]) -> bool:
+    """One-sided 5 % test on the mean of both methods' clean scores: symmetric, so that neither method chooses its own tasks."""
+    chance = float(scores.info[task].get("chance") or 0.0)
+    shared = scores.collect(task, [(method, CLEAN) for method in methods], seeds)
+    if shared.scores.values_S_N_P.shape[1] < 2:
+        return False
+    there = contrast(moments([shared.scores]), (0.5, 0.5))
+    low, _ = wilson_mean(there.estimate, there.se, there.n_items, df=there.df, level=0.9)
+    return low > chance
+
+
+def _score_effect(reading: Reading, treatment: str, comparator: str, scores: Scores, seeds: list[int], level: float) -> Effect:
+    estimand = reading.estimand
+    tasks = shared_tasks(estimand, treatment, comparator, scores, seeds)
+    columns: list[Column] = [(method, view) for method in (treatment, comparator) for view in _views(estimand)]
+    shared = [scores.collect(task, columns, seeds, rejected=estimand.kind == "reject_share") for task in tasks]
+    for part in shared:
+        if pd.Series(part.scores.clusters_N).nunique() < 2:
+            raise NotTestableError(
+                f"fewer than 2 items of {part.task} have a score for both methods in every seed ({part.n_total} were asked)"
+            )
+    fitted = moments([part.scores for part in shared])
+    found = _measured(reading, fitted, level)
+    n_total = sum(part.n_total for part in shared)
+    return _complete(found, comparator, fitted, n_total, tuple(tasks))
+
+
+@dataclass(frozen=True)
+class _Measured:
+    estimate: float
+    interval: tuple[float, float]
+    p_value: float
+    tails_none: tuple[float, float]
+    tails_threshold: tuple[float, float]
+    components: Components
+    values: tuple[float, float]
+    model: str
+    certain: bool
+    flat: bool
+
+    def settled(self, reading: Reading) -> _Measured:
+        """Without sampling error there is nothing to test: reaching the threshold, up to rounding, is being beyond it."""
+        if not self.certain:
+            return self
+        sign = 1.0 if reading.direction == "higher" else -1.0
+        reached = sign * (self.estimate - reading.threshold) >= -1e-9
+        beyond = (0.0, 1.0) if reached else (1.0, 0.0)
+        return replace(self, tails_threshold=beyond if sign > 0 else beyond[::-1])
+
+
+def _measured(reading: Reading, fitted: Moments, level: float) -> _Measured:
+    """Columns are (treatment, comparator), or (treatment clean, treatment perturbed, comparator clean, comparator perturbed)."""
+    kind, measure = reading.estimand.kind, reading.measure
+    if kind == "retention":
+        return _retention(reading, fitted, level)
+    top, bottom = (np.array([1.0, -1, 0, 0]), np.array([0.0, 0, 1, -1])) if kind == "drop" else (np.array([1.0, 0]), np.array([0.0, 1]))
+    values = (float(top @ fitted.mean_P), float(bottom @ fitted.mean_P))
+    there = contrast(fitted, top - bottom, level=level)
+    certain = there.model == "seeds only" and there.degenerate
+    if measure == "absolute":
+        tails = [(there.p_greater(null), there.p_less(null)) for null in (0.0, reading.threshold)]
+        return _Measured(
+            there.estimate,
+            there.interval,
+            there.p_value,
+            tails[0],
+            tails[1],
+            there.components,
+            values,
+            there.model,
+            certain,
+            there.degenerate,
+        )
+    shift = 1.0 - NO_EFFECT[measure]
+    found = _ratio(lambda: ratio(fitted, top, bottom, level=level))
+    tails = [ratio_tails(fitted, rho, top, bottom) for rho in (1.0, reading.threshold + shift)]
+    certain = certain and fitted.n_seeds > 1 and contrast(fitted, bottom).degenerate
+    return _ratio_measured(found, shift, tails, values, certain, there.degenerate)
+
+
+def _retention(reading: Reading, fitted: Moments, level: float) -> _Measured:
+    kept = (fitted.mean_P[1] / fitted.mean_P[0], fitted.mean_P[3] / fitted.mean_P[2])
+    found = _ratio(lambda: power_product(fitted, (-1, 1, 1, -1), level=level))
+    if reading.measure == "absolute":
+        raise NotTestableError("retention is compared as a ratio or relative difference only")
+    shift = 1.0 - NO_EFFECT[reading.measure]
+    tails = [power_product_tails(found, rho) for rho in (1.0, reading.threshold + shift)]
+    return _ratio_measured(found, shift, tails, (float(kept[0]), float(kept[1])), False, False)
+
+
+def _ratio(compute: Callable[[], RatioEstimate]) -> RatioEstimate:
+    try:
+        return compute()
+    except RatioUndefinedError as error:
+        raise NotTestableError(f"a relative effect is undefined here: {error}") from error
+
+
+def _ratio_measured(
+    found: RatioEstimate, shift: float, tails: list[tuple[float, float]], values: tuple[float, float], certain: bool, flat: bool
+) -> _Measured:
+    low, high = found.interval
+    return _Measured(
+        found.estimate - shift, (low - shift, high - shift), found.p_value, tails[0], tails[1], found.components, values, found.model,
+        certain, flat,
+    )  # fmt: skip
+
+
+def _counted_effect(reading: Reading, treatment: str, comparator: str, results: Frames, seeds: list[int], level: float) -> Effect:
+    kind = reading.estimand.kind
+    rows = results.trials[results.trials["status"] == "finished"].set_index(["method", "seed"])
+    amounts = rows["demonstrations"] + rows["comparisons"] if kind == "labels" else rows[kind]
+    try:
+        pairs = [[float(amounts.loc[(method, seed)]) for method in (treatment, comparator)] for seed in seeds]
+    except KeyError as error:
+        raise NotTestableError(f"no finished trial {error}") from error
+    values_S_P = np.array(pairs)
+    if not np.isfinite(values_S_P).all():
+        raise NotTestableError(f"{kind} was not recorded for every trial of {treatment} and {comparator}")
+    if not values_S_P[:, 1].any():
+        raise NotTestableError(f"{comparator} spent nothing ({kind} is 0), so nothing can be saved against it")
+    fitted = seed_moments(values_S_P)
+    return _complete(_measured(reading, fitted, level).settled(reading), comparator, fitted, fitted.n_items, ())
+
+
+def _complete(found: _Measured, comparator: str, fitted: Moments, n_total: int, tasks: tuple[str, ...]) -> Effect:
+    return Effect(
+        comparator=comparator,
+        estimate=found.estimate,
+        interval=found.interval,
+        p_value=found.p_value,
+        p_above_none=found.tails_none[0],
+        p_below_none=found.tails_none[1],
+        p_above_threshold=found.tails_threshold[0],
+        p_below_threshold=found.tails_threshold[1],
+        components=found.components,
+        treatment_value=found.values[0],
+        comparator_value=found.values[1],
+        n_seeds=fitted.n_seeds,
+        n_items=fitted.n_items,
+        n_total=n_total,
+        model=found.model,
+        tasks=tasks,
+        certain=found.certain,
+        flat=found.flat,
+    )

@@ -1,0 +1,157 @@
+"""From a run's frames to arrays: which seeds and items two methods share, and whether their compute was matched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from harness.core.records import CLEAN, Status
+from harness.errors import SpecError
+from harness.stats.crossed import TaskScores
+
+PERTURBED = "perturbed"
+"""View: the mean over an item's perturbed versions."""
+UNTRAINED = "base"
+"""The method that spends no training compute by definition."""
+
+VALIDATION_SUITE = "pool_validation"
+"""Shows that training did something; drawn from the training families, so it is in no claim and no leaderboard unless named."""
+
+TaskInfo = Mapping[str, Mapping[str, Any]]
+Column = tuple[str, str]
+"""A method's label and a view: "clean", "perturbed" or a perturbation's name."""
+
+
+class Frames(Protocol):
+    """The part of harness.core.results.RunResults that is read here."""
+
+    @property
+    def study(self) -> dict[str, Any]: ...
+    @property
+    def trials(self) -> pd.DataFrame: ...
+    @property
+    def samples(self) -> pd.DataFrame: ...
+
+
+class NotTestableError(Exception):
+    """A comparison cannot be made from this run; the message says why."""
+
+
+@dataclass(frozen=True)
+class SharedItems:
+    """Scores of one task on the items that every column has in every seed."""
+
+    task: str
+    scores: TaskScores
+    n_total: int
+
+
+class Scores:
+    """A run's samples, reduced to each task's primary metric.
+
+    Args:
+        task_info: per task "metric", "suite", "chance" (None where there is none), "higher_is_better".
+    """
+
+    def __init__(self, results: Frames, task_info: TaskInfo | None = None) -> None:
+        info: TaskInfo = results.study.get("tasks", {}) if task_info is None else task_info
+        present = list(dict.fromkeys(results.samples["task"])) if len(results.samples) else []
+        unknown = [task for task in present if task not in info]
+        if unknown:
+            raise SpecError("the study describes no such task", key="tasks", value=unknown[0], valid=info)
+        self.info = {task: info[task] for task in present}
+        rows = results.samples
+        primary = rows["metric"] == rows["task"].map({task: entry["metric"] for task, entry in self.info.items()})
+        self._rows = rows.loc[primary, ["task", "method", "seed", "perturbation", "sample_id", "cluster", "value", "status"]]
+        self._seeds = {
+            str(method): sorted(int(seed) for seed in group.unique()) for method, group in self._rows.groupby("method", sort=False)["seed"]
+        }
+        self._groups = {(str(task), str(method)): part for (task, method), part in self._rows.groupby(["task", "method"], sort=False)}
+        self._cells: dict[tuple[str, str], pd.DataFrame] = {}
+
+    @property
+    def methods(self) -> list[str]:
+        """Labels of the methods with samples."""
+        return list(self._seeds)
+
+    @property
+    def perturbations(self) -> list[str]:
+        """Perturbations in the run, without "clean"."""
+        return [str(name) for name in dict.fromkeys(self._rows["perturbation"]) if name != CLEAN]
+
+    def tasks(self, suite: str | None, names: Sequence[str] | None = None) -> list[str]:
+        """Tasks of `suite` (None: of all but the pool's validation) that are in the run, limited to `names`."""
+        chosen = [
+            task for task, entry in self.info.items() if entry["suite"] == suite or (suite is None and entry["suite"] != VALIDATION_SUITE)
+        ]
+        return [task for task in chosen if names is None or task in names]
+
+    def has(self, task: str, perturbation: str) -> bool:
+        """Whether `task` was run under `perturbation`."""
+        part = self._rows[self._rows["task"] == task]["perturbation"]
+        return bool((part != CLEAN).any() if perturbation == PERTURBED else (part == perturbation).any())
+
+    def seeds(self, methods: Sequence[str]) -> list[int]:
+        """Seeds for which every one of `methods` was scored."""
+        shared = set.intersection(*(set(self._seeds.get(method, ())) for method in methods))
+        return sorted(shared)
+
+    def collect(self, task: str, columns: Sequence[Column], seeds: Sequence[int], *, rejected: bool = False) -> SharedItems:
+        """Scores (S, N, P) of the items that have a score in every seed and column.
+
+        Args:
+            rejected: replace each score by 1 where it is below full marks and 0 elsewhere.
+        """
+        cells = [self._by_cell(task, method) for method, _ in columns]
+        kept: dict[str, pd.Index] = {}
+        for (_, view), frame in zip(columns, cells, strict=True):
+            names = frame.index.get_level_values("perturbation")
+            mine = frame.loc[names != CLEAN] if view == PERTURBED else frame.loc[names == view]
+            complete = mine.reindex(columns=list(seeds)).dropna().index
+            kept[view] = complete if view not in kept else kept[view].intersection(complete)
+        values = []
+        for (_, view), frame in zip(columns, cells, strict=True):
+            scored = frame.reindex(columns=list(seeds)).loc[kept[view]]
+            values.append((scored < 1).astype(float) if rejected else scored)
+        by_item = [frame.groupby(level="sample_id", sort=True).mean() for frame in values]
+        shared = by_item[0].index
+        for frame in by_item[1:]:
+            shared = shared.intersection(frame.index)
+        array = np.stack([frame.loc[shared].to_numpy(dtype=float).T for frame in by_item], axis=2)
+        parts = [self._groups[task, method] for method, _ in columns if (task, method) in self._groups]
+        every = pd.concat([part[["sample_id", "cluster"]] for part in parts]).drop_duplicates("sample_id").set_index("sample_id")["cluster"]
+        return SharedItems(task, TaskScores(array, every.loc[shared].to_numpy()), len(every))
+
+    def _by_cell(self, task: str, method: str) -> pd.DataFrame:
+        """Values indexed by (sample_id, perturbation), one column a seed."""
+        key = (task, method)
+        if key not in self._cells:
+            if key not in self._groups:
+                raise NotTestableError(f"{method} has no scores on {task}")
+            part = self._groups[key]
+            part = part[(part["status"] == Status.SCORED) & part["value"].notna()]
+            twice = part.duplicated(["sample_id", "perturbation", "seed"])
+            assert not twice.any(), (task, method, part[twice].iloc[0].to_dict())
+            wide = part.astype({"value": float}).set_index(["sample_id", "perturbation", "seed"])["value"].unstack("seed")
+            self._cells[key] = wide
+        return self._cells[key]
+
+
+def is_trained(method: str) -> bool:
+    """Whether `method` is one that trains. Only `base` does not; a method that fails to spend is unmatched, not untrained."""
+    return method.partition(":")[0] != UNTRAINED
+
+
+def compute_spread(trials: pd.DataFrame, methods: Sequence[str]) -> tuple[float, str]:
+    """Largest |train FLOPs / budget − 1| over the finished trials of the trained `methods`, and whose it is."""
+    rows = trials[trials["method"].isin([method for method in methods if is_trained(method)]) & (trials["status"] == "finished")]
+    worst, owner = 0.0, ""
+    for row in rows.to_dict("records"):
+        away = abs(float(row["train_flops"]) / float(row["budget_flops"]) - 1)
+        if not away <= worst:
+            worst, owner = away, str(row["trial_id"])
+    return worst, owner

@@ -1,0 +1,245 @@
+"""Verdicts on claims, from a finished run's frames alone.
+
+Per reading the effect is tested against its threshold and against "no effect", two-sided at α. The primary readings of all claims form one
+Holm family for each of the two tests, so the chance that any false claim is called met is at most α/2. A reading against several
+comparators must hold against each of them: its p for "beyond" is the largest of theirs (intersection–union), its p for "excluded" the
+smallest times their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.stats.multiplicity import benjamini_hochberg, holm
+from harness.stats.power import MOST_SEEDS, designs_needed, mde
+from harness.verdicts.claims import Claim, ClaimFile, Reading
+from harness.verdicts.estimands import COUNTED, UNITS, Effect, effect
+from harness.verdicts.frames import Frames, NotTestableError, Scores, TaskInfo, compute_spread
+from harness.verdicts.wording import amount, explain, metric_text
+
+MATCH_TOLERANCE = 0.02
+FEW_SEEDS = 5
+ESTIMANDS = {"relative": "relative difference", "absolute": "absolute difference", "ratio": "ratio"}
+_COMPUTE_FREE = ("labels", "human_s", "cost_at_equal_quality", "leave_one_family_out")
+"""Estimands whose meaning does not depend on the methods having spent the same compute in this run."""
+
+
+@dataclass(frozen=True)
+class Tests:
+    """One-sided p values in the claim's direction, over all comparators of a reading."""
+
+    beyond: float
+    """Of "the effect does not reach the threshold"."""
+    excluded: float
+    """Of "the effect reaches the threshold"."""
+    positive: float
+    """Of "no effect, or a reversed one"."""
+    reversed: float
+
+    @property
+    def p_threshold(self) -> float:
+        """Two-sided p of the threshold."""
+        return min(1.0, 2 * min(self.beyond, self.excluded))
+
+    @property
+    def p_none(self) -> float:
+        """Two-sided p of no effect."""
+        return min(1.0, 2 * min(self.positive, self.reversed))
+
+
+@dataclass(frozen=True)
+class _Judged:
+    claim: Claim
+    reading: Reading
+    effects: tuple[Effect, ...] = ()
+    refused: str = ""
+    p_threshold: float = 1.0
+    p_none: float = 1.0
+    p_bh: float | None = None
+
+    @property
+    def tested(self) -> bool:
+        """Whether a test was made: not where nothing could be compared, nor where equal counts were compared."""
+        return bool(self.effects) and not all(found.certain for found in self.effects)
+
+    @property
+    def tests(self) -> Tests:
+        return combine(self.effects, self.reading)
+
+    @property
+    def binding(self) -> Effect:
+        """The effect against the comparator that is hardest to beat."""
+        sign = 1 if self.reading.direction == "higher" else -1
+        return min(self.effects, key=lambda found: sign * found.estimate)
+
+
+def judge(results: Frames, claims: ClaimFile | Sequence[ClaimFile], *, task_info: TaskInfo | None = None) -> list[dict[str, Any]]:
+    """Judges every reading of every claim; rows of verdicts.json.
+
+    Args:
+        claims: one or several claim files; all their primary readings are adjusted together, at each file's own alpha.
+        task_info: see `Scores`; by default the study's own description of its tasks.
+    """
+    scores = Scores(results, task_info)
+    rows: list[tuple[ClaimFile, _Judged]] = []
+    for file in [claims] if isinstance(claims, ClaimFile) else claims:
+        rows += [(file, _estimate(claim, reading, results, scores, file.alpha)) for claim in file.claims for reading in claim.readings]
+    judged = _adjusted([row for _, row in rows])
+    n_primary = sum(row.reading.primary and row.tested for row in judged)
+    return [_report(row, file, results, scores, n_primary) for (file, _), row in zip(rows, judged, strict=True)]
+
+
+def combine(effects: Sequence[Effect], reading: Reading) -> Tests:
+    """The one-sided p values of "against all comparators" (see the module's docstring)."""
+    m = len(effects)
+    up = reading.direction == "higher"
+    beyond = max(found.p_above_threshold if up else found.p_below_threshold for found in effects)
+    excluded = min(1.0, m * min(found.p_below_threshold if up else found.p_above_threshold for found in effects))
+    positive = max(found.p_above_none if up else found.p_below_none for found in effects)
+    reverse = min(1.0, m * min(found.p_below_none if up else found.p_above_none for found in effects))
+    return Tests(beyond, excluded, positive, reverse)
+
+
+def decide(tests: Tests, *, p_threshold: float, p_none: float, alpha: float) -> str:
+    """The verdict from directions and (adjusted) two-sided p values.
+
+    met: beyond the threshold. positive but short: an effect, and the threshold excluded. contradicted: the threshold excluded without an
+    effect shown, or the effect reversed. inconclusive: the rest.
+    """
+    beyond = tests.beyond < tests.excluded and p_threshold <= alpha
+    excluded = tests.excluded < tests.beyond and p_threshold <= alpha
+    positive = tests.positive < tests.reversed and p_none <= alpha
+    reverse = tests.reversed < tests.positive and p_none <= alpha
+    if beyond:
+        return "met"
+    if excluded and positive:
+        return "positive but short"
+    return "contradicted" if excluded or reverse else "inconclusive"
+
+
+def _estimate(claim: Claim, reading: Reading, results: Frames, scores: Scores, alpha: float) -> _Judged:
+    try:
+        for comparator in reading.comparators:
+            _require_matched(claim.treatment, comparator, reading, results)
+        found = tuple(effect(reading, claim.treatment, name, results, scores, level=1 - alpha) for name in reading.comparators)
+    except NotTestableError as error:
+        return _Judged(claim, reading, refused=str(error))
+    judged = _Judged(claim, reading, found)
+    return replace(judged, p_threshold=judged.tests.p_threshold, p_none=judged.tests.p_none)
+
+
+def _require_matched(treatment: str, comparator: str, reading: Reading, results: Frames) -> None:
+    if reading.estimand.kind in _COMPUTE_FREE:
+        return
+    spread, owner = compute_spread(results.trials, [treatment, comparator])
+    if not spread <= MATCH_TOLERANCE:
+        raise NotTestableError(
+            f"compute was not matched: {owner} spent {spread:.1%} more or less than its budget (at most {MATCH_TOLERANCE:.0%} is allowed)"
+        )
+
+
+def _adjusted(rows: list[_Judged]) -> list[_Judged]:
+    primary = [index for index, row in enumerate(rows) if row.reading.primary and row.tested]
+    others = [index for index, row in enumerate(rows) if not row.reading.primary and row.tested]
+    result = list(rows)
+    thresholds, none = _each(holm, rows, primary, "p_threshold"), _each(holm, rows, primary, "p_none")
+    for index in primary:
+        result[index] = replace(rows[index], p_threshold=thresholds[index], p_none=none[index])
+    explored = _each(benjamini_hochberg, rows, others, "p_none")
+    for index in others:
+        result[index] = replace(rows[index], p_bh=explored[index])
+    return result
+
+
+def _each(adjust: Callable[[list[float]], list[float]], rows: list[_Judged], chosen: list[int], name: str) -> dict[int, float]:
+    return dict(zip(chosen, adjust([getattr(rows[index], name) for index in chosen]), strict=True)) if chosen else {}
+
+
+def _verdict(row: _Judged, alpha: float) -> str:
+    if row.refused:
+        return "not testable here"
+    if min(found.n_seeds for found in row.effects) < 2:
+        return "inconclusive"
+    return decide(row.tests, p_threshold=row.p_threshold, p_none=row.p_none, alpha=alpha)
+
+
+def _report(row: _Judged, file: ClaimFile, results: Frames, scores: Scores, n_primary: int) -> dict[str, Any]:
+    claim, reading = row.claim, row.reading
+    verdict = _verdict(row, file.alpha)
+    report: dict[str, Any] = {
+        "claim_id": claim.id, "sentence": claim.sentence, "source": claim.source, "reading": reading.text, "primary": reading.primary,
+        "treatment": claim.treatment, "comparator": " and ".join(reading.comparators), "estimand": ESTIMANDS[reading.measure],
+        "metric_text": metric_text(reading.estimand, row.binding.tasks if row.effects else ()),
+        "unit": UNITS.get(reading.estimand.kind, "share"), "threshold": reading.threshold, "direction": reading.direction,
+        "verdict": verdict, "why": row.refused, "effect": None, "interval": None, "level": 1 - file.alpha, "p_value": None, "p_holm": None,
+        "p_bh": None, "p_threshold": None, "p_threshold_holm": None, "binding_comparator": None, "n_seeds": None, "n_items": None,
+        "n_dropped": None, "mde": None, "needed": None, "components": None, "baseline_value": None, "treatment_value": None,
+        "rationale": claim.rationale if reading.primary else "", "note": reading.note, "evidence": [],
+        "undefined_in_source": list(claim.undefined_in_source),
+    }  # fmt: skip
+    if not row.effects:
+        return report
+    found = row.binding
+    return report | {
+        "why": _why(row, verdict, file.alpha, results, scores), "effect": found.estimate, "interval": list(found.interval),
+        "p_value": row.tests.p_none if row.tested else None, "p_holm": row.p_none if row.tested and reading.primary else None,
+        "p_bh": row.p_bh, "p_threshold": row.tests.p_threshold if row.tested else None,
+        "p_threshold_holm": row.p_threshold if row.tested and reading.primary else None, "binding_comparator": found.comparator,
+        "n_seeds": found.n_seeds, "n_items": found.n_items, "n_dropped": found.n_total - found.n_items,
+        "mde": _mde(found, file), "needed": _needed(row, file, n_primary) if verdict == "inconclusive" else None,
+        "components": vars(found.components), "baseline_value": found.comparator_value, "treatment_value": found.treatment_value,
+        "evidence": _evidence(row, results, scores),
+    }  # fmt: skip
+
+
+def _why(row: _Judged, verdict: str, alpha: float, results: Frames, scores: Scores) -> str:
+    alone = decide(row.tests, p_threshold=row.tests.p_threshold, p_none=row.tests.p_none, alpha=alpha)
+    sentences = [explain(row.reading, row.binding, verdict, alone=alone)]
+    n_seeds = min(found.n_seeds for found in row.effects)
+    if n_seeds < FEW_SEEDS:
+        seeds = "1 training seed" if n_seeds == 1 else f"{n_seeds} training seeds"
+        sentences.append(f"Only {seeds}: how much training runs differ is poorly known below {FEW_SEEDS}.")
+    for method in (row.claim.treatment, *row.reading.comparators):
+        planned = set(results.trials.loc[results.trials["method"] == method, "seed"])
+        missing = sorted(int(seed) for seed in planned - set(scores.seeds([method])))
+        if missing:
+            sentences.append(f"{method} has no scores for seed {', '.join(map(str, missing))}; those seeds are left out for both sides.")
+    return " ".join(sentences)
+
+
+def _mde(found: Effect, file: ClaimFile) -> float | None:
+    if found.components.seed is None or found.certain:
+        return None
+    return mde(found.components, n_seeds=found.n_seeds, n_items=found.n_items, alpha=file.alpha, power=file.power)
+
+
+def _needed(row: _Judged, file: ClaimFile, n_primary: int) -> str:
+    """Designs whose test of the threshold would succeed with the wanted power if the observed effect were the true one."""
+    found = row.binding
+    if found.components.seed is None:
+        return f"At least 2 training seeds, better {FEW_SEEDS} or more: one run of each method cannot tell the method from the run."
+    distance = found.estimate - row.reading.threshold
+    alpha = file.alpha / max(n_primary, 1) if row.reading.primary else file.alpha
+    fixed_items = row.reading.estimand.kind in COUNTED
+    designs = designs_needed(found.components, distance, n_items=found.n_items, alpha=alpha, power=file.power)
+    designs = [design for design in designs if not fixed_items or design.n_items == found.n_items]
+    away = amount(abs(distance), row.reading, signed=False)
+    if not designs:
+        return f"The effect lies {away} from the threshold: too close for {MOST_SEEDS} seeds, even on 16 times the items."
+    choices = " or ".join(f"{design.n_seeds} seeds" + ("" if fixed_items else f" × {design.n_items} items") for design in designs)
+    return (
+        f"{choices}, if the true effect is the observed one, {away} from the threshold (power {file.power:.0%}; "
+        f"variances from {found.n_seeds} seeds, so themselves uncertain)."
+    )
+
+
+def _evidence(row: _Judged, results: Frames, scores: Scores) -> list[str]:
+    columns = ["train_stage"] if row.reading.estimand.kind in COUNTED else ["score_stage"]
+    stages: dict[str, None] = {}
+    for method in (row.claim.treatment, *row.reading.comparators):
+        seeds = scores.seeds([row.claim.treatment, method])
+        mine = results.trials[(results.trials["method"] == method) & results.trials["seed"].isin(seeds)]
+        stages |= {str(stage): None for column in columns for stage in mine[column] if stage}
+    return list(stages)

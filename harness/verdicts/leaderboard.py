@@ -1,0 +1,173 @@
+"""The ranked table of a run: macro score with interval, ranks that admit ties, per-task values, robustness, cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+import pandas as pd
+
+from harness.core.records import CLEAN
+from harness.stats.crossed import Estimate, Moments, contrast, moments
+from harness.stats.intervals import wilson_mean
+from harness.stats.multiplicity import holm
+from harness.verdicts.frames import Frames, NotTestableError, Scores, SharedItems, TaskInfo, compute_spread, is_trained
+from harness.verdicts.judge import FEW_SEEDS, MATCH_TOLERANCE
+
+ALPHA = 0.05
+MEANS = ("train_flops", "wall_s", "cost_usd", "demonstrations", "comparisons")
+
+
+def leaderboard(results: Frames, *, task_info: TaskInfo | None = None) -> dict[str, Any]:
+    """Ranks the methods of a run; the content of leaderboard.json.
+
+    The score is the mean over tasks (equal weight) of every suite but the pool's validation, on the items with a score in all of the
+    method's seeds. Ranks are given only where compute was matched. Two methods are told apart by the paired crossed test on the items
+    and seeds that both have, Holm-adjusted over all pairs.
+
+    Args:
+        task_info: see `Scores`; by default the study's own description of its tasks.
+    """
+    scores = Scores(results, task_info)
+    spread, owner = compute_spread(results.trials, scores.methods)
+    matched = bool(spread <= MATCH_TOLERANCE)
+    notes = _notes(results.trials, scores, spread, owner)
+    upward = [task for task in scores.tasks(None) if scores.info[task].get("higher_is_better", True)]
+    tasks = [task for task in upward if _scorable(scores, task)]
+    skipped = [task for task in scores.tasks(None) if task not in tasks]
+    if skipped:
+        notes.append(f"Not in the score (lower is better, or fewer than 2 items that every method answered): {', '.join(skipped)}.")
+    text = f"mean over {len(tasks)} tasks ({', '.join(tasks)}), equal weight per task" if tasks else "no task was scored"
+    board: dict[str, Any] = {"metric_text": text, "rows": [], "matched": matched, "match_spread": spread, "notes": notes}
+    if not tasks:
+        return board
+    rows = [_row(method, tasks, results.trials, scores) for method in scores.methods]
+    rows.sort(key=lambda row: -row["value"])
+    _rank(rows, _differences([row["method"] for row in rows], tasks, scores), matched)
+    return board | {"rows": rows}
+
+
+def _scorable(scores: Scores, task: str) -> bool:
+    try:
+        shared = _shared(scores, [task], [(method, CLEAN) for method in scores.methods], scores.seeds(scores.methods))
+    except NotTestableError:
+        return False
+    return pd.Series(shared[0].scores.clusters_N).nunique() >= 2
+
+
+def _shared(scores: Scores, tasks: Sequence[str], columns: list[tuple[str, str]], seeds: Sequence[int]) -> list[SharedItems]:
+    return [scores.collect(task, columns, seeds) for task in tasks]
+
+
+def _fit(shared: Sequence[SharedItems]) -> Moments:
+    return moments([part.scores for part in shared])
+
+
+def _row(method: str, tasks: list[str], trials: pd.DataFrame, scores: Scores) -> dict[str, Any]:
+    mine = trials[(trials["method"] == method) & (trials["status"] == "finished")]
+    # A method without randomness has one checkpoint, listed once a seed: repeating it adds no replicate.
+    seeds = sorted(int(seed) for seed in mine.drop_duplicates("score_stage")["seed"]) or scores.seeds([method])[:1]
+    shared = _shared(scores, tasks, [(method, CLEAN)], seeds)
+    macro = contrast(_fit(shared), (1,))
+    row: dict[str, Any] = {
+        "method": method, "value": macro.estimate, "interval": _bounded(macro), "n_seeds": len(seeds), "n_items": macro.n_items,
+        "n_dropped": sum(part.n_total for part in shared) - macro.n_items, "trained": is_trained(method),
+        "per_task": {part.task: _task_entry(part, scores) for part in shared},
+        "robustness": {name: entry for name in scores.perturbations if (entry := _robustness(method, name, tasks, seeds, scores))},
+    }  # fmt: skip
+    return row | {name: _mean(mine[name]) for name in MEANS}
+
+
+def _mean(column: pd.Series[Any]) -> float | None:
+    values = pd.to_numeric(column).dropna()
+    return float(values.mean()) if len(values) else None
+
+
+def _bounded(found: Estimate) -> list[float]:
+    """The t interval, cut to the range of scores."""
+    return [max(0.0, found.interval[0]), min(1.0, found.interval[1])] if 0 <= found.estimate <= 1 else list(found.interval)
+
+
+def _task_entry(part: SharedItems, scores: Scores) -> dict[str, Any]:
+    found = contrast(_fit([part]), (1,))
+    chance = scores.info[part.task].get("chance")
+    inside = bool(part.scores.values_S_N_P.min() >= 0 and part.scores.values_S_N_P.max() <= 1)
+    n_clusters = int(pd.Series(part.scores.clusters_N).nunique())
+
+    def interval(level: float) -> tuple[float, float]:
+        if inside:
+            return wilson_mean(found.estimate, 0.0 if found.degenerate else found.se, n_clusters, df=found.df, level=level)
+        return contrast(_fit([part]), (1,), level=level).interval
+
+    # One-sided 5 % test: the lower end of a two-sided 90 % interval.
+    at_chance = bool(interval(0.9)[0] <= (0.0 if chance is None else chance))
+    return {
+        "value": found.estimate, "interval": list(interval(0.95)), "n": found.n_items, "n_total": part.n_total, "chance": chance,
+        "at_chance": at_chance,
+    }  # fmt: skip
+
+
+def _robustness(method: str, perturbation: str, tasks: list[str], seeds: list[int], scores: Scores) -> dict[str, Any] | None:
+    """Score under one perturbation and the drop from the clean score of the same items; None if no task has it."""
+    shared = [scores.collect(task, [(method, CLEAN), (method, perturbation)], seeds) for task in tasks if scores.has(task, perturbation)]
+    shared = [part for part in shared if pd.Series(part.scores.clusters_N).nunique() >= 2]
+    if not shared:
+        return None
+    fitted = _fit(shared)
+    drop = contrast(fitted, (1, -1))
+    return {
+        "value": float(fitted.mean_P[1]), "drop": drop.estimate, "interval": list(drop.interval), "clean": float(fitted.mean_P[0]),
+        "n_items": fitted.n_items, "tasks": [part.task for part in shared],
+    }  # fmt: skip
+
+
+def _differences(methods: list[str], tasks: list[str], scores: Scores) -> dict[tuple[str, str], Estimate]:
+    """Paired macro difference (first − second) of every pair, on the seeds that both have."""
+    found = {}
+    for first, second in combinations(methods, 2):
+        seeds = scores.seeds([first, second])
+        if seeds:
+            found[first, second] = contrast(_fit(_shared(scores, tasks, [(first, CLEAN), (second, CLEAN)], seeds)), (1, -1))
+    return found
+
+
+def _rank(rows: list[dict[str, Any]], pairs: dict[tuple[str, str], Estimate], matched: bool) -> None:
+    """Adds rank, rank_interval (1 + methods surely better … methods − surely worse) and tied_with_best to rows sorted by value."""
+    adjusted = dict(zip(pairs, holm([pair.p_value for pair in pairs.values()]), strict=True)) if pairs else {}
+    # One training run of each cannot tell methods apart, whatever the items say.
+    apart = {key for key, p in adjusted.items() if p <= ALPHA and pairs[key].n_seeds > 1}
+    for index, row in enumerate(rows):
+        name = row["method"]
+        better = worse = 0
+        for (first, second), pair in pairs.items():
+            if name not in (first, second) or (first, second) not in apart:
+                continue
+            ahead = (pair.estimate > 0) == (first == name)
+            better, worse = better + (not ahead), worse + ahead
+        tied = index == 0 or (rows[0]["method"], name) not in apart
+        row |= {
+            "rank": index + 1 if matched else None,
+            "rank_interval": [1 + better, len(rows) - worse] if matched else None,
+            "tied_with_best": tied if matched else False,
+        }
+
+
+def _notes(trials: pd.DataFrame, scores: Scores, spread: float, owner: str) -> list[str]:
+    notes = []
+    if not spread <= MATCH_TOLERANCE:
+        notes.append(
+            f"Not ranked: {owner} spent {spread:.1%} more or less than its budget; at most {MATCH_TOLERANCE:.0%} counts as matched."
+        )
+    unfinished = trials[trials["status"] != "finished"]
+    if len(unfinished):
+        notes.append(f"Trials without scores: {', '.join(str(name) for name in unfinished['trial_id'])}.")
+    untrained = [method for method in scores.methods if not is_trained(method)]
+    if untrained:
+        notes.append(f"{', '.join(untrained)}: spends no training compute; there to show what training changed.")
+    seeds = [len(scores.seeds([method])) for method in scores.methods if is_trained(method)]
+    if seeds and min(seeds) < FEW_SEEDS:
+        notes.append(f"Only {min(seeds)} training seeds: how much training runs differ is poorly known below {FEW_SEEDS}.")
+    if len(scores.methods) > 1:
+        notes.append("The top row's value is flattered by being the highest of several; trust its rank interval and its pairwise tests.")
+    return notes
