@@ -17,6 +17,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.transforms import offset_copy
 
 from harness.report import numbers
 from harness.report.text import visible
@@ -28,10 +29,11 @@ _CSS = {INK: "currentColor", MUTED: "var(--muted)", GRID: "var(--rule)", PAPER: 
     color: f"var(--s{index})" for index, color in enumerate(SERIES)
 }
 _STYLE: dict[str, Any] = {
-    "svg.fonttype": "none", "svg.hashsalt": "selfteach", "text.parse_math": False, "font.size": 10, "text.color": INK, "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK, "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK, "axes.grid": True,
-    "grid.color": GRID, "grid.linewidth": 0.8, "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.facecolor": "none", "figure.facecolor": "none", "savefig.facecolor": "none", "path.simplify": True,
+    "svg.fonttype": "none", "svg.hashsalt": "selfteach", "text.parse_math": False, "font.size": 10, "text.color": INK,
+    "axes.edgecolor": MUTED, "axes.labelcolor": INK, "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK, "axes.grid": True, "grid.color": GRID, "grid.linewidth": 0.8, "axes.axisbelow": True,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.facecolor": "none", "figure.facecolor": "none",
+    "savefig.facecolor": "none", "path.simplify": True,
 }  # fmt: skip
 
 
@@ -69,7 +71,9 @@ class Palette:
 def to_svg(figure: Figure, *, label: str, name: str) -> Markup:
     """Inline SVG of `figure`: themed, without fixed fonts, ids made unique by `name`, described by `label` for screen readers."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", bbox_inches="tight", pad_inches=0.05, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    figure.savefig(
+        buffer, format="svg", bbox_inches="tight", pad_inches=0.05, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+    )
     root = ElementTree.fromstring(buffer.getvalue())
     for parent in list(root.iter()):
         for child in list(parent):
@@ -114,9 +118,11 @@ def _share_axis(axis: Any) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
 
 
-def _flops_axis(axis: Any) -> None:
-    axis.set_major_locator(MaxNLocator(5))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: numbers.prefixed(value, "FLOP") if value else "0"))
+def _flops_axis(axis: Any, label: str, largest: float) -> None:
+    scale, prefix = numbers.si_scale(largest)
+    axis.set_major_locator(MaxNLocator(6))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: numbers.number(value / scale)))
+    axis.set_label_text(f"{label} ({prefix}FLOP)")
 
 
 def cost_quality(points: Sequence[Point], palette: Palette, *, x_label: str, y_label: str, as_flops: bool) -> Markup:
@@ -127,7 +133,8 @@ def cost_quality(points: Sequence[Point], palette: Palette, *, x_label: str, y_l
         for point in points:
             color, marker = palette.color(point.method), palette.marker(point.method)
             if point.seeds:
-                axis.scatter(*zip(*point.seeds, strict=True), s=22, color=color, marker=marker, alpha=0.35, linewidths=0)
+                beside = offset_copy(axis.transData, fig=figure, x=9, units="points")
+                axis.scatter(*zip(*point.seeds, strict=True), s=24, color=color, marker=marker, alpha=0.4, linewidths=0, transform=beside)
             axis.errorbar(
                 point.x, point.value, yerr=_error(point), color=color, marker=marker, markersize=7, capsize=3, linewidth=1.6,
                 label=visible(point.method), linestyle="none",
@@ -137,7 +144,7 @@ def cost_quality(points: Sequence[Point], palette: Palette, *, x_label: str, y_l
         axis.margins(x=0.1)
         _share_axis(axis.yaxis)
         if as_flops:
-            _flops_axis(axis.xaxis)
+            _flops_axis(axis.xaxis, x_label, max(point.x for point in points))
         else:
             axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: numbers.dollars(value)))
         figure.legend(loc="outside right center", frameon=False)
@@ -192,13 +199,15 @@ def learning_curves(name: str, curves: Sequence[Curve], palette: Palette, index:
             color = palette.color(method)
             for flops, value in own:
                 axis.plot(flops, value, color=color, linewidth=0.7, alpha=0.45)
-            grid = np.linspace(max(flops[0] for flops, _ in own), min(flops[-1] for flops, _ in own), 60)
+            start, end = max(flops[0] for flops, _ in own), min(flops[-1] for flops, _ in own)
+            grid = np.linspace(start, max(start, end), 60)
             mean = np.mean([np.interp(grid, flops, value) for flops, value in own], axis=0)
             ends = [0, len(grid) - 1] if len(own) > 1 else [0]
-            axis.plot(grid, mean, color=color, linewidth=2, label=visible(method), marker=palette.marker(method), markevery=ends, markersize=5)
+            axis.plot(
+                grid, mean, color=color, linewidth=2, label=visible(method), marker=palette.marker(method), markevery=ends, markersize=5
+            )
         axis.set_title(visible(name), fontsize=10, fontweight="bold", loc="left")
-        axis.set_xlabel("training FLOPs spent")
-        _flops_axis(axis.xaxis)
+        _flops_axis(axis.xaxis, "training compute spent", max(float(curve.flops[-1]) for curve in curves))
         axis.legend(frameon=False, fontsize=9)
         label = f"Training curve {name} against FLOPs spent, seeds as thin lines and mean as thick line"
         return to_svg(figure, label=label, name=f"curve{index}")
@@ -219,7 +228,7 @@ def dumbbells(
         axis.plot([], [], marker="o", color=INK, markerfacecolor=PAPER, linestyle="none", label=first)
         axis.plot([], [], marker="o", color=INK, linestyle="none", label=second)
         axis.set_yticks(list(heights), [visible(row[0]) for row in rows])
-        axis.invert_yaxis()
+        axis.set_ylim(len(rows) - 0.4, -0.6)
         _share_axis(axis.xaxis)
         axis.set_xlabel(x_label)
         figure.legend(loc="outside right center", frameon=False)

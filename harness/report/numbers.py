@@ -70,10 +70,13 @@ def prefixed(value: Any, unit: str) -> str:
     """Any amount with an SI prefix before its unit."""
     if absent(value):
         return MISSING
-    for scale, prefix in _SI:
-        if abs(float(value)) >= scale:
-            return f"{number(float(value) / scale)}{_THIN}{prefix}{unit}"
-    return f"{number(value)}{_THIN}{unit}"
+    scale, prefix = si_scale(float(value))
+    return f"{number(float(value) / scale)}{_THIN}{prefix}{unit}"
+
+
+def si_scale(value: float) -> tuple[float, str]:
+    """The power of 1000 that suits `value`, and its SI prefix."""
+    return next(((scale, prefix) for scale, prefix in _SI if abs(value) >= scale), (1.0, ""))
 
 
 def dollars(value: Any) -> str:
@@ -104,11 +107,24 @@ def p_value(value: Any) -> str:
     return "< 0.001" if float(value) < 0.001 else f"{float(value):.3f}"
 
 
-def effect(value: Any, estimand: str) -> str:
-    """An effect in the unit of its estimand: a ratio as a factor, a relative difference in %, an absolute one in points."""
+def amount(value: Any, unit: str) -> str:
+    """A measured value in its unit: "share", "USD", "s" or any other counted thing."""
+    if absent(value) or unit == "share":
+        return percent(value)
+    if unit in ("USD", "s"):
+        return dollars(value) if unit == "USD" else seconds(value)
+    return f"{number(value)} {unit}"
+
+
+def effect(value: Any, estimand: str, unit: str = "share") -> str:
+    """An effect on its scale: a ratio as a factor, a relative difference in %, an absolute one in points or in `unit`."""
+    if absent(value):
+        return MISSING
     if "ratio" in estimand:
         return factor(value)
-    return signed_percent(value) if "relative" in estimand else points(value)
+    if "relative" in estimand or unit == "share":
+        return signed_percent(value) if "relative" in estimand else points(value)
+    return ("+" if float(value) > 0 else "") + f"{number(value)} {unit}"
 
 
 def interval(bounds: Sequence[Any] | None, write: Any = percent) -> str:
@@ -119,6 +135,6 @@ def interval(bounds: Sequence[Any] | None, write: Any = percent) -> str:
     return f"[{low}, {high}]"
 
 
-def effect_interval(bounds: Sequence[Any] | None, estimand: str) -> str:
-    """The interval of an effect, in the unit of its estimand."""
-    return interval(bounds, lambda bound: effect(bound, estimand))
+def effect_interval(bounds: Sequence[Any] | None, estimand: str, unit: str = "share") -> str:
+    """The interval of an effect, on the effect's scale."""
+    return interval(bounds, lambda bound: effect(bound, estimand, unit))

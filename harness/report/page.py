@@ -18,10 +18,18 @@ from harness.report import charts, numbers, samples, sections, views
 from harness.report.text import finalize, script_json, shorten
 
 SECTIONS = (
-    ("verdicts", "Verdicts"), ("leaderboard", "Leaderboard"), ("cost", "Cost"), ("robustness", "Robustness"), ("compute", "Compute audit"),
-    ("curves", "Curves"), ("learned", "Before / after"), ("instructions", "Instructions"), ("samples", "Samples"), ("limits", "Limits"),
+    ("verdicts", "Verdicts"),
+    ("leaderboard", "Leaderboard"),
+    ("cost", "Cost"),
+    ("compute", "Compute audit"),
+    ("curves", "Curves"),
+    ("learned", "Before / after"),
+    ("robustness", "Robustness"),
+    ("instructions", "Instructions"),
+    ("samples", "Samples"),
     ("provenance", "Provenance"),
-)  # fmt: skip
+    ("limits", "Limits"),
+)
 
 
 def render(run_dir: Path, out: Path | None = None) -> Path:
@@ -47,24 +55,45 @@ def page(run: RunResults) -> str:
     script = _asset("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     return environment.get_template("report.html.j2").render(
-        context, m=macros, palette=palette, sections=SECTIONS, css=Markup(_asset("report.css")), script=Markup(script), script_hash=f"sha256-{digest}"
-    )  # fmt: skip
+        context,
+        m=macros,
+        palette=palette,
+        sections=SECTIONS,
+        css=Markup(_asset("report.css")),
+        script=Markup(script),
+        script_hash=f"sha256-{digest}",
+    )
 
 
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("harness", "report"), autoescape=True, undefined=jinja2.StrictUndefined, finalize=finalize,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    writers = (numbers.count, numbers.dollars, numbers.effect, numbers.effect_interval, numbers.flops, numbers.interval, numbers.number,
-               numbers.p_value, numbers.percent, numbers.points, numbers.seconds)  # fmt: skip
+        loader=jinja2.PackageLoader("harness", "report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    writers = (
+        numbers.amount,
+        numbers.count,
+        numbers.dollars,
+        numbers.effect,
+        numbers.effect_interval,
+        numbers.flops,
+        numbers.interval,
+        numbers.number,
+        numbers.p_value,
+        numbers.percent,
+        numbers.points,
+        numbers.seconds,
+    )
     environment.filters |= {writer.__name__: writer for writer in writers}
     environment.filters |= {
         "slug": lambda text: re.sub(r"[^a-z0-9]+", "-", str(text).lower()).strip("-"),
         "shorten": lambda text: shorten(str(text), 3000),
         "level": lambda value: "95 %" if numbers.absent(value) else f"{100 * float(value):.3g} %",
         "direction": lambda value: "≤" if str(value).lower() in ("less", "lower", "below", "smaller", "decrease") else "≥",
-        "measure": lambda value, estimand: numbers.number(value) if "ratio" in estimand else numbers.percent(value),
         "points_interval": lambda bounds: numbers.interval(bounds, numbers.points),
     }
     return environment

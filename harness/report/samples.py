@@ -77,11 +77,17 @@ def _payload(samples: pd.DataFrame, methods: list[str], output_limit: int, promp
     items: dict[Hashable, list[Any]] = {}
     answers: dict[Hashable, list[Any]] = {}
     for row in samples.to_dict("records"):
-        method, seed, perturbation = method_place[row["method"]], seed_place[int(row["seed"])], lists["perturbations"].add(row["perturbation"], 99)
+        method, seed, perturbation = (
+            method_place[row["method"]],
+            seed_place[int(row["seed"])],
+            lists["perturbations"].add(row["perturbation"], 99),
+        )
         key = (row["suite"], row["task"], row["sample_id"])
         if key not in items:
             items[key] = [lists["tasks"].add(row["task"], 200), visible(row["sample_id"]), {}]
-        version = items[key][2].setdefault(perturbation, [texts.add(row["prompt"], prompt_limit), texts.add(row["target"], output_limit), []])
+        version = items[key][2].setdefault(
+            perturbation, [texts.add(row["prompt"], prompt_limit), texts.add(row["target"], output_limit), []]
+        )
         place = (*key, perturbation, method, seed)
         if place not in answers:
             answers[place] = [method, seed, texts.add(row["output"], output_limit), lists["statuses"].add(row["status"], 99), []]
@@ -89,6 +95,9 @@ def _payload(samples: pd.DataFrame, methods: list[str], output_limit: int, promp
         value = None if numbers.absent(row["value"]) else round(float(row["value"]), 4)
         answers[place][4].append([lists["metrics"].add(row["metric"], 99), value])
     return {
-        "texts": texts.list, "methods": [visible(name) for name in methods], "seeds": seeds,
-        **{name: entries.list for name, entries in lists.items()}, "items": list(items.values()),
-    }  # fmt: skip
+        "texts": texts.list,
+        "methods": [visible(name) for name in methods],
+        "seeds": seeds,
+        **{name: entries.list for name, entries in lists.items()},
+        "items": list(items.values()),
+    }

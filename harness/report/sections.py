@@ -4,45 +4,48 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from harness.core.journal import Journal
 from harness.core.results import RunResults
-from harness.report import charts, numbers, views
+from harness.report import cards, charts, numbers, views
 
 Row = dict[str, Any]
-_VERDICT_KEYS = (
-    "claim_id", "sentence", "source", "reading", "treatment", "comparator", "estimand", "metric_text", "threshold", "direction", "verdict", "why",
-    "effect", "interval", "level", "p_value", "p_holm", "n_seeds", "n_items", "mde", "needed", "components", "baseline_value", "treatment_value",
-    "evidence", "undefined_in_source",
-)  # fmt: skip
-_ROW_KEYS = (
-    "value", "interval", "n_seeds", "n_items", "rank", "rank_interval", "tied_with_best", "train_flops", "wall_s", "cost_usd", "demonstrations",
-    "comparisons",
-)  # fmt: skip
 
 
 def context(run: RunResults, methods: Sequence[str], palette: charts.Palette) -> Row:
     """Every value that the templates name, except the sample browser."""
-    board, found = _leaderboard(run), views.claims(run.verdicts)
+    primary = views.primary_samples(run.study, run.samples)
+    board, found = cards.leaderboard(run, primary), views.claims(run.verdicts)
     study = {key: value for key, value in run.study.items() if key not in ("plan", "provenance")}
     name = study.get("name") or "unnamed"
     return (
         {
-            "name": name, "title": study.get("title") or name, "question": study.get("question"), "summary": views.summary(found, run.leaderboard),
-            "facts": _facts(run), "claims": [_card(claim) for claim in found], "leaderboard": board,
+            "name": name,
+            "title": study.get("title") or name,
+            "question": study.get("question"),
+            "summary": views.summary(found, run.leaderboard),
+            "facts": _facts(run),
+            "claims": [cards.card(claim) for claim in found],
+            "leaderboard": board,
             "failures": [f"{trial.trial_id} ({trial.status})" for trial in run.trials.itertuples() if trial.status != views.FINISHED],
-            "trial_count": len(run.trials), "notes": views.notes(run.study, run.trials, run.leaderboard, run.verdicts),
-            "corpora": _corpora(run), "stages": run.trials.to_dict("records"), "provenance": run.study.get("provenance") or {},
+            "trial_count": len(run.trials),
+            "notes": views.notes(run.study, run.trials, run.leaderboard, run.verdicts),
+            "corpora": _corpora(run),
+            "stages": run.trials.to_dict("records"),
+            "provenance": run.study.get("provenance") or {},
             "command": f"selfteach run {lookup(run.study, 'study_file') or f'studies/{name}.yaml'}",
             "spec_json": json.dumps(study, indent=2, ensure_ascii=False, default=str),
         }
         | _scores(run, methods, board, palette)
-        | _training(run, palette)
-    )  # fmt: skip
+        | _training(run, primary, palette)
+    )
 
 
 def lookup(value: Any, *names: str) -> Any:
@@ -71,63 +74,19 @@ def _facts(run: RunResults) -> list[tuple[str, Any]]:
         ("training seeds", f"{len(seeds)} ({', '.join(map(str, seeds))})" if seeds else None),
         ("items scored", numbers.count(items)),
         ("budget per trial", numbers.flops(lookup(study, "train_flops"))),
-        ("date", lookup(study, "date", "started", "created", "finished")),
-        ("versions", ", ".join(f"{package} {version}" for package, version in versions.items()) if isinstance(versions, Mapping) else versions),
+        ("last run", _last_run(run.run_dir)),
+        (
+            "versions",
+            ", ".join(f"{package} {version}" for package, version in versions.items()) if isinstance(versions, Mapping) else versions,
+        ),
     ]
     return [(name, value) for name, value in facts if value not in (None, "", numbers.MISSING)]
 
 
-class _Scale:
-    """Places numbers on a track as percentages of its width, with a margin at both ends."""
-
-    def __init__(self, values: Sequence[Any]) -> None:
-        known = [float(value) for value in values if not numbers.absent(value)] or [0.0, 1.0]
-        margin = 0.06 * (max(known) - min(known)) or 0.05
-        self.low, self.high = min(known) - margin, max(known) + margin
-
-    def at(self, value: Any) -> float | None:
-        return None if numbers.absent(value) else round(100 * (float(value) - self.low) / (self.high - self.low), 2)
-
-    def drawing(self, value: Any, interval: Sequence[Any] | None, lines: Mapping[str, Any], seeds: Sequence[float] = ()) -> Row:
-        ends = [self.at(bound) for bound in interval or ()]
-        known = len(ends) == 2
-        left, right = ((0.0 if ends[0] is None else ends[0], 100.0 if ends[1] is None else ends[1])) if known else (0.0, 0.0)
-        marks = [{"kind": kind, "at": self.at(place)} for kind, place in lines.items() if not numbers.absent(place)]
-        return {"at": self.at(value), "range": (left, round(right - left, 2)) if known else None, "lines": marks, "seeds": [self.at(seed) for seed in seeds]}
-
-
-def _card(claim: views.Claim) -> Row:
-    primary = dict.fromkeys(_VERDICT_KEYS) | claim.primary
-    primary["estimand"], primary["verdict"] = str(primary["estimand"] or "difference"), str(primary["verdict"])
-    others = [dict.fromkeys(_VERDICT_KEYS) | other | {"estimand": str(other.get("estimand") or "difference")} for other in claim.others]
-    drawing = None
-    if not numbers.absent(primary["effect"]):
-        zero = 1.0 if "ratio" in primary["estimand"] else 0.0
-        lines = {"null": zero, "threshold": primary["threshold"]}
-        drawing = _Scale([zero, primary["threshold"], primary["effect"], *(primary["interval"] or ())]).drawing(primary["effect"], primary["interval"], lines)
-    return {"primary": primary, "others": others, "drawing": drawing}
-
-
-def _leaderboard(run: RunResults) -> Row:
-    board = run.leaderboard
-    rows = [dict.fromkeys(_ROW_KEYS) | row for row in board.get("rows") or []]
-    tasks = list(dict.fromkeys(task for row in rows for task in row.get("per_task") or {}))
-    by_seed = views.seed_scores(run.samples, tasks)
-    macros = {method: [scores[""] for scores in seeds.values() if "" in scores] for method, seeds in by_seed.items()}
-    scale = _Scale([value for row in rows for value in (row["value"], *(row["interval"] or ()), *macros.get(row["method"], ()))])
-    for row in rows:
-        first, last = row["rank_interval"] or (row["rank"], row["rank"])
-        row["rank_text"] = f"[{numbers.count(first)}–{numbers.count(last)}]" if first != last else ""
-        row["drawing"] = scale.drawing(row["value"], row["interval"], {}, macros.get(row["method"], ()))
-    task_rows = []
-    for task in tasks:
-        cells = [(row.get("per_task") or {}).get(task) for row in rows]
-        chance = next((cell.get("chance") for cell in cells if cell), None)
-        task_rows.append({"name": task, "chance": chance, "cells": [cell and {"value": None, "interval": None, "n": None} | cell for cell in cells]})
-    return {
-        "metric_text": board.get("metric_text") or "Mean of the tasks", "rows": rows, "tasks": task_rows, "matched": bool(board.get("matched")),
-        "spread": board.get("match_spread"), "low": scale.low, "high": scale.high, "by_seed": by_seed,
-    }  # fmt: skip
+def _last_run(run_dir: Path) -> str | None:
+    """When the run's last event was written, UTC."""
+    events = Journal(run_dir / "journal.jsonl").events()
+    return datetime.fromtimestamp(events[-1]["t"], UTC).strftime("%Y-%m-%d %H:%M UTC") if events else None
 
 
 def _scores(run: RunResults, methods: Sequence[str], board: Row, palette: charts.Palette) -> Row:
@@ -142,7 +101,9 @@ def _scores(run: RunResults, methods: Sequence[str], board: Row, palette: charts
     complete = [row for row in drops if not numbers.absent(row.get("clean")) and not numbers.absent(row.get("value"))]
     bells = [(f"{row['method']} · {row['perturbation']}", row["method"], row["clean"], row["value"]) for row in complete]
     chart = charts.dumbbells(bells, palette, x_label="mean score", first="clean", second="perturbed", name="robustness") if bells else ""
-    return {"seed_rows": seed_rows, "robustness": drops, "robustness_chart": chart, "base_repeated": _base_repeated(run)} | _cost(run, board, palette)
+    return {"seed_rows": seed_rows, "robustness": drops, "robustness_chart": chart, "base_repeated": _base_repeated(run)} | _cost(
+        run, board, palette
+    )
 
 
 def _base_repeated(run: RunResults) -> bool:
@@ -166,24 +127,32 @@ def _cost(run: RunResults, board: Row, palette: charts.Palette) -> Row:
         points.append(charts.Point(row["method"], float(row[column]), float(row["value"]), row["interval"], seeds))
     if not points:
         return {"cost_chart": "", "cost_caption": ""}
-    x_label = "training compute (FLOP)" if as_flops else "training cost in dollars (device time, labels, queries)"
-    caption = "Large marks: mean over seeds with 95 % interval; faint marks: single seeds. Left and high is better."
-    return {"cost_chart": charts.cost_quality(points, palette, x_label=x_label, y_label="mean score", as_flops=as_flops), "cost_caption": caption}
+    x_label = "training compute" if as_flops else "training cost in dollars (device time, labels, queries)"
+    caption = "Large marks: mean over seeds with 95 % interval; faint marks beside them: single seeds. Left and high is better."
+    return {
+        "cost_chart": charts.cost_quality(points, palette, x_label=x_label, y_label="mean score", as_flops=as_flops),
+        "cost_caption": caption,
+    }
 
 
-def _training(run: RunResults, palette: charts.Palette) -> Row:
+def _training(run: RunResults, primary: pd.DataFrame, palette: charts.Palette) -> Row:
     """Compute audit, learning curves, pool validation."""
-    shares, validation = views.phase_shares(run.ledger), views.pool_validation(run.samples)
-    for row in validation:
-        row["mean_change"] = float(np.mean(row["changes"]))
+    shares, validation = views.phase_shares(run.ledger), views.pool_validation(primary)
     splits = {row["task"] for row in validation}
-    bells = [(row["method"] + (f" · {row['task']}" if len(splits) > 1 else ""), row["method"], row["before"], row["after"]) for row in validation]
+    bells = [
+        (row["method"] + (f" · {row['task']}" if len(splits) > 1 else ""), row["method"], row["before"], row["after"]) for row in validation
+    ]
     spend, curve_charts = views.spend(run.trials, run.ledger), _curve_charts(run.curves, palette)
     return {
-        "spend": spend, "budget": next((row["budget_flops"] for row in spend), None), "phase_chart": charts.phase_shares(shares) if shares else "",
-        "curve_charts": curve_charts, "validation": validation,
-        "validation_chart": charts.dumbbells(bells, palette, x_label="pool validation score", first="before", second="after", name="pool") if bells else "",
-    }  # fmt: skip
+        "spend": spend,
+        "budget": next((row["budget_flops"] for row in spend), None),
+        "phase_chart": charts.phase_shares(shares) if shares else "",
+        "curve_charts": curve_charts,
+        "validation": validation,
+        "validation_chart": charts.dumbbells(bells, palette, x_label="pool validation score", first="before", second="after", name="pool")
+        if bells
+        else "",
+    }
 
 
 def _curve_charts(curves: pd.DataFrame, palette: charts.Palette) -> list[dict[str, Markup | str]]:
@@ -211,8 +180,16 @@ def _corpora(run: RunResults) -> list[Row]:
         rows = [row for corpus in by_trial.values() for row in corpus]
         operations, reasons = views.corpus_counts(rows)
         trial_id, corpus = next(iter(by_trial.items()))
-        found.append({
-            "method": method, "trials": len(by_trial), "made": len(rows), "kept": sum(bool(row.get("kept")) for row in rows),
-            "operations": operations, "reasons": reasons, "example_trial": trial_id, "examples": views.lineages(corpus),
-        })  # fmt: skip
+        found.append(
+            {
+                "method": method,
+                "trials": len(by_trial),
+                "made": len(rows),
+                "kept": sum(bool(row.get("kept")) for row in rows),
+                "operations": operations,
+                "reasons": reasons,
+                "example_trial": trial_id,
+                "examples": views.lineages(corpus),
+            }
+        )
     return found

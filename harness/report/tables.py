@@ -13,9 +13,9 @@ from harness.report import numbers
 from harness.report.text import visible
 
 _LATEX = str.maketrans({
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "\u2212": r"\ensuremath{-}",
-    "\u2013": "--", "\u2009": r"\,", "\u202f": r"\,", "×": r"\ensuremath{\times}", "\n": " ", "\t": " ",
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    "\u2212": r"\ensuremath{-}", "\u2013": "--", "\u2009": r"\,", "\u202f": r"\,", "×": r"\ensuremath{\times}", "\n": " ", "\t": " ",
 })  # fmt: skip
 
 
@@ -55,10 +55,11 @@ def _printed(leaderboard: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
         first, last = row.get("rank_interval") or (row.get("rank"), row.get("rank"))
         rank = [f"{numbers.count(first)}–{numbers.count(last)}"] if matched else []
         cells = [(row.get("per_task") or {}).get(task) or {} for task in tasks]
+        scores = [numbers.percent(cell.get("value")) + ("*" if cell.get("at_chance") else "") for cell in cells]
         body.append([
             *rank, visible(row["method"]), numbers.percent(row.get("value")), numbers.interval(row.get("interval")),
             f"{numbers.count(row.get('n_seeds'))} × {numbers.count(row.get('n_items'))}", numbers.flops(row.get("train_flops")),
-            numbers.dollars(row.get("cost_usd")), *(numbers.percent(cell.get("value")) + ("*" if cell.get("at_chance") else "") for cell in cells),
+            numbers.dollars(row.get("cost_usd")), *scores,
         ])  # fmt: skip
     return header, body
 
@@ -77,7 +78,9 @@ def markdown(leaderboard: dict[str, Any]) -> str:
     """The leaderboard as a Markdown table."""
     header, body = _printed(leaderboard)
     lines = [header, ["---"] * len(header), *body]
-    table = "\n".join("| " + " | ".join(cell.replace("|", r"\|").replace("<", "&lt;").replace("\n", " ") for cell in line) + " |" for line in lines)
+    table = "\n".join(
+        "| " + " | ".join(cell.replace("|", r"\|").replace("<", "&lt;").replace("\n", " ") for cell in line) + " |" for line in lines
+    )
     return f"{table}\n\n{_caption(leaderboard).replace('<', '&lt;')}\n"
 
 

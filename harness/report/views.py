@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from harness.core.records import CLEAN, Status
 from harness.report import numbers
 
 POOL_VALIDATION = "pool_validation"
+UNTRAINED = "base"
 FEW_SEEDS = 5
 FINISHED = "finished"
 OUTCOMES = ("met", "positive but short", "inconclusive", "contradicted", "not testable here")
@@ -68,49 +69,61 @@ def method_order(trials: pd.DataFrame, leaderboard: Row) -> list[str]:
     return list(dict.fromkeys(names + [str(row["method"]) for row in leaderboard.get("rows") or []]))
 
 
-def primary_samples(samples: pd.DataFrame) -> pd.DataFrame:
-    """The rows of each task's first metric, in the order the scorer wrote them."""
+def primary_samples(study: Mapping[str, Any], samples: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each task's primary metric; of the first one written for tasks that the study does not describe."""
     if samples.empty:
         return samples
-    first = samples.groupby(["suite", "task"], sort=False)["metric"].transform("first")
-    return samples[samples["metric"] == first]
+    metrics = {task: entry["metric"] for task, entry in (study.get("tasks") or {}).items()}
+    first = samples.groupby("task", sort=False)["metric"].transform("first")
+    return samples[samples["metric"] == samples["task"].map(metrics).fillna(first)]
 
 
-def seed_scores(samples: pd.DataFrame, tasks: Sequence[str]) -> dict[str, dict[int, dict[str, float]]]:
+def seed_scores(primary: pd.DataFrame, tasks: Sequence[str]) -> dict[str, dict[int, dict[str, float]]]:
     """Clean score of each method, seed and task; the entry "" is the macro mean over `tasks`, absent unless all were scored.
 
-    Unparsed answers count as the scorer recorded them: a row without a value is left out of its mean.
+    Unparsed answers count as the scorer recorded them: a row without a value is left out of its mean. `primary`: see `primary_samples`.
     """
-    rows = primary_samples(samples)
-    rows = rows[(rows["perturbation"] == CLEAN) & rows["task"].isin(tasks) & (rows["status"] == Status.SCORED)] if len(rows) else rows
+    rows = _clean_scored(primary)
+    rows = rows[rows["task"].isin(tasks)]
     found: dict[str, dict[int, dict[str, float]]] = {}
-    for (method, seed), group in rows.groupby(["method", "seed"], sort=False) if len(rows) else ():
+    for keys, group in rows.groupby(["method", "seed"], sort=False):
+        method, seed = _pair(keys)
         means = {str(task): float(value) for task, value in group.groupby("task")["value"].mean().items()}
         if len(means) == len(set(tasks)):
             means[""] = float(np.mean(list(means.values())))
-        found.setdefault(str(method), {})[int(seed)] = means
+        found.setdefault(method, {})[int(seed)] = means
     return found
 
 
-def pool_validation(samples: pd.DataFrame) -> list[Row]:
+def _pair(keys: Any) -> tuple[str, Any]:
+    first, second = keys
+    return str(first), second
+
+
+def _clean_scored(samples: pd.DataFrame) -> pd.DataFrame:
+    return samples[(samples["perturbation"] == CLEAN) & (samples["status"] == Status.SCORED)].astype({"value": float})
+
+
+def pool_validation(primary: pd.DataFrame) -> list[Row]:
     """Score on the pool's own validation split, untrained and trained: method, task, before, after, per-seed changes, items."""
-    rows = primary_samples(samples)
-    rows = rows[(rows["suite"] == POOL_VALIDATION) & (rows["perturbation"] == CLEAN) & (rows["status"] == Status.SCORED)] if len(rows) else rows
+    rows = _clean_scored(primary)
+    rows = rows[rows["suite"] == POOL_VALIDATION]
     if rows.empty:
         return []
-    means = rows.groupby(["task", "method", "seed"], sort=False)["value"].mean()
-    items = rows.groupby("task")["sample_id"].nunique()
     found = []
-    for (task, method), by_seed in means.groupby(level=["task", "method"], sort=False):
-        if method == "base" or (task, "base") not in means.index.droplevel("seed"):
+    for task, of_task in rows.groupby("task", sort=False):
+        means = of_task.groupby(["method", "seed"], sort=False)["value"].mean().unstack("seed")
+        if UNTRAINED not in means.index:
             continue
-        base = means[task, "base"]
-        before = by_seed.index.get_level_values("seed").map(lambda seed, base=base: base.get(seed, base.mean()))
-        changes = by_seed.to_numpy(float) - before.to_numpy(float)
-        found.append({
-            "task": str(task), "method": str(method), "before": float(before.to_numpy(float).mean()), "after": float(by_seed.mean()),
-            "changes": [float(change) for change in changes], "items": int(items[task]),
-        })  # fmt: skip
+        base_S = means.loc[UNTRAINED].to_numpy(float)
+        base_S = np.where(np.isnan(base_S), np.nanmean(base_S), base_S)
+        for method in means.index.drop(UNTRAINED):
+            after_S = means.loc[method].to_numpy(float)
+            there = ~np.isnan(after_S)
+            changes = after_S[there] - base_S[there]
+            fields = {"task": str(task), "method": str(method), "items": of_task["sample_id"].nunique()}
+            values = {"before": float(base_S[there].mean()), "after": float(after_S[there].mean()), "mean_change": float(changes.mean())}
+            found.append(fields | values | {"changes": changes.tolist()})
     return found
 
 
@@ -120,10 +133,12 @@ def spend(trials: pd.DataFrame, ledger: pd.DataFrame) -> list[Row]:
     totals = train.groupby("trial_id")[["tokens", "padding"]].sum() if len(train) else pd.DataFrame(columns=["tokens", "padding"])
     found = []
     for trial in trials.to_dict("records"):
-        budget, flops = trial.get("budget_flops"), trial.get("train_flops")
-        share = None if numbers.absent(budget) or numbers.absent(flops) or not budget else float(flops) / float(budget)
+        budget, flops = (None if numbers.absent(trial.get(key)) else float(trial[key]) for key in ("budget_flops", "train_flops"))
+        share = flops / budget if budget and flops is not None else None
         tokens = totals.loc[trial["trial_id"]] if trial["trial_id"] in totals.index else {"tokens": None, "padding": None}
-        found.append(trial | {"share": share, "tokens": tokens["tokens"], "padding": tokens["padding"], "failed": trial.get("status") != FINISHED})
+        found.append(
+            trial | {"share": share, "tokens": tokens["tokens"], "padding": tokens["padding"], "failed": trial.get("status") != FINISHED}
+        )
     return found
 
 
@@ -140,7 +155,9 @@ def phase_shares(ledger: pd.DataFrame) -> dict[str, dict[str, float]]:
 def robustness(leaderboard: Row) -> list[Row]:
     """One row per method and perturbation: clean value, perturbed value, drop with its interval."""
     return [
-        {"method": str(row["method"]), "perturbation": str(name), "clean": row.get("value"), "n_items": row.get("n_items"), "n_seeds": row.get("n_seeds")}
+        dict.fromkeys(("value", "drop", "interval"))
+        | {"method": str(row["method"]), "perturbation": str(name), "clean": row.get("value")}
+        | {"n_items": row.get("n_items"), "n_seeds": row.get("n_seeds")}
         | dict(entry)
         for row in leaderboard.get("rows") or []
         for name, entry in (row.get("robustness") or {}).items()
@@ -155,7 +172,7 @@ def corpus_counts(corpus: Sequence[Row]) -> tuple[list[Row], list[tuple[str, int
         entry["made"] += 1
         entry["kept"] += bool(row.get("kept"))
         entry["verified"] += bool(row.get("verified"))
-    reasons = Counter(str(row.get("reject_reason") or "no reason recorded") for row in corpus if not row.get("kept"))
+    reasons = Counter(reason_kind(row) for row in corpus if not row.get("kept"))
     return [{"operation": name} | entry for name, entry in operations.items()], reasons.most_common()
 
 
@@ -166,15 +183,20 @@ def lineages(corpus: Sequence[Row], *, kept: int = 5, rejected: int = 4) -> list
         return -len(row.get("lineage") or ())
 
     accepted = sorted((row for row in corpus if row.get("kept")), key=length)
-    chosen = _first_of_each(accepted, "operation")[:kept]
+    chosen = _first_of_each(accepted, lambda row: str(row.get("operation")))[:kept]
     chosen += [row for row in accepted if not any(row is other for other in chosen)][: kept - len(chosen)]
-    return chosen + _first_of_each([row for row in corpus if not row.get("kept")], "reject_reason")[:rejected]
+    return chosen + _first_of_each([row for row in corpus if not row.get("kept")], reason_kind)[:rejected]
 
 
-def _first_of_each(rows: Sequence[Row], key: str) -> list[Row]:
+def reason_kind(row: Row) -> str:
+    """Why a row was rejected, without the figures that stand behind a colon."""
+    return str(row.get("reject_reason") or "no reason recorded").split(":")[0]
+
+
+def _first_of_each(rows: Sequence[Row], key: Callable[[Row], str]) -> list[Row]:
     seen: dict[str, Row] = {}
     for row in rows:
-        seen.setdefault(str(row.get(key)), row)
+        seen.setdefault(key(row), row)
     return list(seen.values())
 
 
@@ -185,7 +207,7 @@ def notes(study: Mapping[str, Any], trials: pd.DataFrame, leaderboard: Row, verd
     n_seeds = trials["seed"].nunique() if len(trials) else 0
     if n_seeds < FEW_SEEDS:
         found.append(
-            f"Only {n_seeds} training seed{'' if n_seeds == 1 else 's'}: with fewer than {FEW_SEEDS} the spread between trainings is itself hardly known."
+            f"Only {n_seeds} training seed{'' if n_seeds == 1 else 's'}: below {FEW_SEEDS} the spread between trainings is hardly known."
         )
     missing = int((trials["status"] != FINISHED).sum()) if len(trials) else 0
     if missing:
