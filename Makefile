@@ -9,7 +9,8 @@ PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python
 TORCH_INDEX ?=
 RUN ?= results/runs/quickstart
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --no-input
-INSTALL := $(PIP) install --quiet --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+INSTALL := $(PIP) install -qq --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+UNREACHABLE := { echo "The installation failed. Is the package index reachable (pip config list)? Is there room for 3 GB? Then run make again."; exit 1; }
 
 .PHONY: quickstart test test-slow lint setup report-picture clean
 .DEFAULT_GOAL := help
@@ -57,10 +58,10 @@ $(VENV)/.created:
 
 $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
 	@echo "Installing selfteach and what it needs into $(VENV): a minute or two and about 2 GB, once"
-	$(INSTALL) --editable .
+	@$(INSTALL) --editable . || $(UNREACHABLE)
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing the tools for tests and checks into $(VENV)"
-	$(INSTALL) --editable '.[dev]'
+	@$(INSTALL) --editable '.[dev]' || $(UNREACHABLE)
 	@touch $@

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 from packaging.requirements import Requirement
 
-from harness.models.cache import cache_root
+from harness.models.cache import cache_root, folder_size
 from harness.models.registry import DEFAULT_MODEL, KNOWN
 from harness.models.sources import is_cached
 from harness.models.wheels import parse_wheel_parts
@@ -169,13 +169,9 @@ def check_cache() -> Check:
     """Which known models and data are already on this machine."""
     here = [name for name in KNOWN if is_cached(name)]
     missing = [name for name in KNOWN if name not in here]
-    size = sum(path.stat().st_size for path in _files(cache_root())) / _GIB
+    size = folder_size(cache_root()) / _GIB
     detail = f"{size:.1f} GiB in {cache_root()}: {', '.join(here)}"
     return Check("cache", True, detail, f"fetched when first used: {', '.join(missing)}" if missing else "")
-
-
-def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
 
 
 def check_package_index(timeout_s: float = 30) -> Check:

