@@ -42,7 +42,7 @@ def sha256_of(path: Path) -> str:
 
 
 def folder_size(folder: Path) -> int:
-    """Bytes of the files below `folder`, also while another process adds and removes some (pathlib's rglob fails on a folder that vanishes)."""
+    """Bytes of the files below `folder`, also while others add and remove some (pathlib's rglob fails on a folder that vanishes)."""
     total = 0
     for place, _, names in os.walk(folder):
         for name in names:
