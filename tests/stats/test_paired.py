@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+from harness.errors import SpecError
+from harness.stats.paired import mcnemar_exact, sign_flip
+from statsmodels.stats.contingency_tables import mcnemar
+
+
+def pair(both, wins, losses, neither):
+    a = np.repeat([1, 1, 0, 0], [both, wins, losses, neither])
+    b = np.repeat([1, 0, 1, 0], [both, wins, losses, neither])
+    return a, b
+
+
+@pytest.mark.parametrize("table", [(101, 59, 121, 33), (10, 3, 9, 4), (5, 0, 6, 1), (3, 4, 4, 0)])
+def test_mcnemar_agrees_with_statsmodels(table):
+    both, wins, losses, neither = table
+    a, b = pair(*table)
+    found = mcnemar_exact(a, b)
+    assert found.p_value == pytest.approx(mcnemar([[both, wins], [losses, neither]], exact=True).pvalue)
+    assert found.estimate == pytest.approx(a.mean() - b.mean())
+    assert found.n_discordant == wins + losses
+
+
+def test_mcnemar_without_discordant_items_has_p_one():
+    assert mcnemar_exact([1, 0, 1], [1, 0, 1]).p_value == 1
+
+
+def test_mcnemar_refuses_graded_scores():
+    with pytest.raises(SpecError, match="sign_flip"):
+        mcnemar_exact([0.5, 1], [0, 1])
+
+
+def test_sign_flip_approaches_the_exact_distribution():
+    """Five differences of +1: 2 of 32 sign patterns are as extreme."""
+    found = sign_flip(np.ones(5), np.zeros(5), rng=np.random.default_rng(0), draws=40_000)
+    assert found.p_value == pytest.approx(2 / 32, abs=0.005)
+
+
+def test_sign_flip_p_is_never_zero_and_one_for_equal_scores():
+    rng = np.random.default_rng(1)
+    assert sign_flip(np.ones(200), np.zeros(200), rng=rng, draws=99).p_value == pytest.approx(1 / 100)
+    assert sign_flip(np.ones(9), np.ones(9), rng=rng, draws=99).p_value == 1
+
+
+def test_sign_flip_repeats_with_its_seed_and_not_with_another():
+    a, b = np.random.default_rng(2).random((2, 30))
+    draws = [sign_flip(a, b, rng=np.random.default_rng(seed), draws=500).p_value for seed in (5, 5, 6)]
+    assert draws[0] == draws[1] != draws[2]
+
+
+def test_clusters_flip_together():
+    """Ten copies of each of 4 items hold no more evidence than the 4."""
+    a, clusters = np.repeat(np.ones(4), 10), np.repeat(np.arange(4), 10)
+    found = sign_flip(a, np.zeros(40), clusters_N=clusters, rng=np.random.default_rng(3), draws=20_000)
+    assert found.p_value == pytest.approx(2 / 16, abs=0.01)
+
+
+def test_unequal_lengths_and_gaps_are_refused():
+    with pytest.raises(SpecError, match="equal length"):
+        sign_flip([1, 2], [1], rng=np.random.default_rng(0))
+    with pytest.raises(SpecError, match="gaps"):
+        mcnemar_exact([1, np.nan], [1, 0])
