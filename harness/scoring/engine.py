@@ -118,7 +118,7 @@ class StudentEngine(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """Log-probability and greediness of each (context, continuation)."""
         pairs = self._encode_pairs([request.args for request in requests])
-        return [tuple(score) for score in self._score(pairs)]
+        return [(score.logprob, score.greedy) for score in self._score(pairs)]
 
     def _encode_pairs(self, texts: Sequence[tuple[str, str]]) -> list[TokenPair]:
         """Splits as lm-eval does: spaces that end a context belong to the continuation; the whole is encoded, then cut."""
@@ -141,7 +141,8 @@ class StudentEngine(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
 
     def _loglikelihood_tokens(self, requests: list[tuple[Any, list[int], list[int]]], **_: Any) -> list[tuple[float, bool]]:
         """lm-eval's own seam: pairs that are already token ids."""
-        return [tuple(score) for score in self._score([truncate(head, tail, self.max_length) for _, head, tail in requests])]
+        scores = self._score([truncate(head, tail, self.max_length) for _, head, tail in requests])
+        return [(score.logprob, score.greedy) for score in scores]
 
     def _score(self, pairs: Sequence[TokenPair]) -> list[Score]:
         self.model.eval()
@@ -164,7 +165,7 @@ class StudentEngine(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
             rolled = get_rolling_token_windows(
                 token_list=ids, prefix_token=self.prefix_token_id, max_seq_len=self.max_length, context_len=1
             )
-            windows.append([truncate(*make_disjoint_window(window), self.max_length) for window in rolled])
+            windows.append([truncate(head, tail, self.max_length) for head, tail in map(make_disjoint_window, rolled)])
         scores = iter(self._score([pair for window in windows for pair in window]))
         return [sum(next(scores).logprob for _ in window) for window in windows]
 
@@ -187,7 +188,7 @@ class StudentEngine(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
 
     def _generate(self, key: str, prompts: Counter[str]) -> None:
         settings = normalize_gen_kwargs(json.loads(key), default_max_gen_toks=256)
-        max_new_tokens, temperature = settings["max_gen_toks"], float(settings["temperature"])
+        max_new_tokens, temperature = settings["max_gen_toks"], float(settings.get("temperature", 0.0))
         by_count: dict[int, list[str]] = defaultdict(list)
         for prompt, count in prompts.items():
             by_count[count if temperature > 0 else 1].append(prompt)

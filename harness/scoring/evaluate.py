@@ -96,7 +96,9 @@ def _load_tasks(selections: Sequence[Selection]) -> list[Any]:
         if path not in managers:
             managers[path] = TaskManager(include_path=path, include_defaults=path is None)
         if name not in managers[path].all_subtasks:
-            raise SpecError(f"suite {selection.suite.name} names a task that lm-eval does not find in {path or 'its own tasks'}", value=name)
+            raise SpecError(
+                f"suite {selection.suite.name} names a task that lm-eval does not find in {path or 'its own tasks'}", value=name
+            )
         tasks.append(managers[path].load([name])["tasks"][name])
     return tasks
 
@@ -192,7 +194,15 @@ def _unit_rows(unit: _Unit, samples: Sequence[Row], engine: StudentEngine) -> It
             yield {**shown, "metric": name, "value": value, "status": str(status)}
     for row in unit.skipped:
         empty = {"prompt": str(row.get("question", "")), "target": "", "output": row["reason"], "generated_tokens": None}
-        yield {**base, "sample_id": row["id"], "cluster": row["id"], "metric": task.metric, "value": None, "status": str(Status.SKIPPED), **empty}
+        yield {
+            **base,
+            "sample_id": row["id"],
+            "cluster": row["id"],
+            "metric": task.metric,
+            "value": None,
+            "status": str(Status.SKIPPED),
+            **empty,
+        }
 
 
 def _judged(value: Any) -> tuple[float | None, Status]:

@@ -22,9 +22,12 @@ _NEIGHBOURS = {
     for index, letter in enumerate(row)
 }
 _LOGIC = frozenset(
-    "about above after all always and any before below between both cannot each either else equal every exactly except false fewer first "
-    "following from greater incorrect last least less more most must neither never none not odd even once only over same some than that "
-    "true twice under unless until wrong without yes".split()
+    re.findall(
+        r"\w+",
+        "about above after all always and any before below between both cannot each either else equal every exactly except false fewer "
+        "first following from greater incorrect last least less more most must neither never none not odd even once only over same some "
+        "than that true twice under unless until wrong without yes",
+    )
 )
 _WORD = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
 _PROTECTED = [

@@ -1,8 +1,9 @@
 """Log-likelihoods of continuations with each distinct context computed once.
 
-A batch of distinct contexts is run through the model once, its key-value cache is repeated per continuation, and only the
-continuations are run on top. The LM head is evaluated at the last token of a context and at the tokens of its continuations, nowhere else.
-The cache is the model's own, so sliding-window and other attention layouts stay exact.
+Where every layer is plain full attention, an item is one row: the context, then all its continuations side by side under a tree mask
+(each sees the context and itself) with positions that all start after the context. Other models (sliding windows, recurrent states)
+run the contexts, repeat their own cache per continuation, and run the continuations on top: exact too, and about half as fast.
+The LM head is evaluated from the last token of a context on, nowhere before.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -33,14 +35,20 @@ class _Group:
     continuations: tuple[tuple[int, ...], ...]
 
     @property
-    def tail(self) -> int:
+    def longest_tail(self) -> int:
         """Length of the longest continuation as it is fed: without its last token, which predicts nothing."""
         return max(len(continuation) for continuation in self.continuations) - 1
+
+    @property
+    def tails(self) -> int:
+        """Length of all continuations as they are fed."""
+        return sum(len(continuation) - 1 for continuation in self.continuations)
 
 
 def truncate(context: Sequence[int], continuation: Sequence[int], max_length: int) -> TokenPair:
     """Drops context tokens from the left until the fed tokens (all but the last) fit into `max_length`, as lm-eval does."""
-    assert context and continuation and len(continuation) <= max_length, (len(context), len(continuation), max_length)
+    assert min(len(context), len(continuation)) > 0, (len(context), len(continuation))
+    assert len(continuation) <= max_length, (len(continuation), max_length)
     return tuple(context[-(max_length + 1 - len(continuation)) :]), tuple(continuation)
 
 
@@ -62,43 +70,101 @@ def score_pairs(
             bfloat16 tie between single-token choices.
         progress: called after each batch with (distinct pairs scored, distinct pairs in all).
     """
+    tree = _plain_attention(model)
     scores: dict[TokenPair, Score] = {}
     groups = _group(pairs)
     total = sum(len(group.continuations) for group in groups)
     with torch.inference_mode(), _autocast(model, autocast), _float32_head(model):
         for batch in _batches(groups, token_budget):
-            scores.update(_score_batch(model, batch, pad_token_id))
+            scores.update(_score_tree(model, batch, pad_token_id) if tree else _score_cached(model, batch, pad_token_id))
             if progress:
                 progress(len(scores), total)
     return [scores[pair] for pair in pairs]
+
+
+def _plain_attention(model: Any) -> bool:
+    """Whether a 4-d mask and positions of our own are all that attention depends on."""
+    config = model.config.get_text_config()
+    layers = getattr(config, "layer_types", None) or ["sliding_attention" if getattr(config, "sliding_window", None) else "full_attention"]
+    rotary = any(name.endswith("rotary_emb") for name, _ in model.named_modules())
+    return set(layers) == {"full_attention"} and rotary and config._attn_implementation == "sdpa"
 
 
 def _group(pairs: Sequence[TokenPair]) -> list[_Group]:
     by_context: dict[tuple[int, ...], dict[tuple[int, ...], None]] = {}
     for context, continuation in pairs:
         by_context.setdefault(context, {})[continuation] = None
-    groups = [_Group(context, tuple(continuations)) for context, continuations in by_context.items()]
-    return sorted(groups, key=lambda group: (-len(group.context), -group.tail, group.context))
+    groups = [_Group(context, tuple(sorted(continuations))) for context, continuations in by_context.items()]
+    return sorted(groups, key=lambda group: (-len(group.context) - group.tails, group.context))
 
 
 def _batches(groups: Sequence[_Group], token_budget: int) -> Iterator[list[_Group]]:
+    """Cuts the sorted groups so that rows times the longest row stay within the budget."""
     batch: list[_Group] = []
     for group in groups:
-        grown = [*batch, group]
-        tail = max(member.tail for member in grown)
-        rows = sum(len(member.continuations) for member in grown)
-        if batch and len(grown[0].context) * len(grown) + rows * tail > token_budget:
+        longest = max(len(member.context) for member in (*batch, group)) + max(member.tails for member in (*batch, group))
+        if batch and longest * (len(batch) + 1) > token_budget:
             yield batch
-            grown = [group]
-        batch = grown
+            batch = []
+        batch.append(group)
     if batch:
         yield batch
 
 
-def _score_batch(model: Any, batch: Sequence[_Group], pad: int) -> dict[TokenPair, Score]:
+def _score_tree(model: Any, batch: Sequence[_Group], pad: int) -> dict[TokenPair, Score]:
+    """One row per context: [padding | context | continuation 1 | continuation 2 ...], each continuation without its last token."""
+    device = model.device
+    width = max(len(group.context) + group.tails for group in batch)
+    kept = max(group.tails for group in batch) + 1
+    id_N_T, position_N_T = np.full((len(batch), width), pad), np.zeros((len(batch), width), dtype=np.int64)
+    branch_N_T = np.full((len(batch), width), -1)  # 0 is the context, 1, 2 ... its continuations, -1 padding
+    # One entry per predicted token; its source is the position that it is predicted from.
+    pair_P, row_P, source_P, target_P = list[int](), list[int](), list[int](), list[int]()
+    pairs: list[TokenPair] = []
+    for row, group in enumerate(batch):
+        length = len(group.context)
+        at = width - length - group.tails
+        id_N_T[row, at : at + length], position_N_T[row, at : at + length] = group.context, np.arange(length)
+        branch_N_T[row, at : at + length] = 0
+        last, at = at + length - 1, at + length
+        for branch, continuation in enumerate(group.continuations, start=1):
+            fed = len(continuation) - 1
+            id_N_T[row, at : at + fed], position_N_T[row, at : at + fed] = continuation[:-1], length + np.arange(fed)
+            branch_N_T[row, at : at + fed] = branch
+            pair_P += [len(pairs)] * len(continuation)
+            row_P += [row] * len(continuation)
+            source_P += [last, *range(at, at + fed)]
+            target_P += continuation
+            pairs.append((group.context, continuation))
+            at += fed
+    ids, position, branch_T = (torch.from_numpy(array).to(device) for array in (id_N_T, position_N_T, branch_N_T))
+    logits_N_K_V = model(
+        input_ids=ids, attention_mask=_tree_mask(branch_T, position), position_ids=position, use_cache=False, logits_to_keep=kept
+    ).logits.float()
+    pair, row_index, source, target = (torch.tensor(values, device=device) for values in (pair_P, row_P, source_P, target_P))
+    source -= width - kept
+    normaliser_N_K = torch.stack([logits_K_V.logsumexp(-1) for logits_K_V in logits_N_K_V])  # by rows: less memory to touch
+    logprob_P = logits_N_K_V[row_index, source, target] - normaliser_N_K[row_index, source]
+    miss_P = logits_N_K_V.argmax(-1)[row_index, source] != target
+    sums_2_R = torch.zeros(2, len(pairs), dtype=torch.float64, device=device)
+    sums_2_R.index_add_(1, pair, torch.stack([logprob_P.double(), miss_P.double()]))
+    logprobs, misses = sums_2_R.tolist()  # the batch's one device synchronisation
+    return {key: Score(logprob, not missed) for key, logprob, missed in zip(pairs, logprobs, misses, strict=True)}
+
+
+def _tree_mask(branch_N_T: torch.Tensor, position_N_T: torch.Tensor) -> torch.Tensor:
+    """(N, 1, T, T): a token sees earlier tokens of its context and its own branch; padding sees itself, so that no row is empty."""
+    query, key = branch_N_T[:, :, None], branch_N_T[:, None, :]
+    visible = ((key == 0) | (key == query)) & (key >= 0) & (position_N_T[:, None, :] <= position_N_T[:, :, None])
+    itself = torch.eye(branch_N_T.shape[1], dtype=torch.bool, device=branch_N_T.device)
+    return (visible | itself)[:, None]
+
+
+def _score_cached(model: Any, batch: Sequence[_Group], pad: int) -> dict[TokenPair, Score]:
+    """Contexts once, then one row per continuation on their repeated cache."""
     device = model.device
     rows = [(index, continuation) for index, group in enumerate(batch) for continuation in group.continuations]
-    tail = max(group.tail for group in batch)
+    tail = max(group.longest_tail for group in batch)
     context_N_T, mask_N_T = _padded([group.context for group in batch], pad, left=True, device=device)
     out = model(
         input_ids=context_N_T,
@@ -154,9 +220,7 @@ def _score_tails(
     return (logprob_L_T * fed_mask_L_T).sum(-1), matches_L_T.all(-1)
 
 
-def _padded(
-    rows: Sequence[Sequence[int]], pad: int, *, left: bool, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _padded(rows: Sequence[Sequence[int]], pad: int, *, left: bool, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and their 0/1 mask, both (rows, longest)."""
     width = max(len(row) for row in rows)
     ids = torch.full((len(rows), width), pad, dtype=torch.long)
@@ -176,14 +240,15 @@ def _autocast(model: Any, dtype: torch.dtype | None) -> contextlib.AbstractConte
 def _float32_head(model: Any) -> Iterator[None]:
     """Runs the LM head in float32 while the block lasts; hooks on it (the meter's) still run."""
     head = model.get_output_embeddings()
-    assert isinstance(head, nn.Linear) and "forward" not in vars(head), type(head)
+    assert isinstance(head, nn.Linear), type(head)
+    assert "forward" not in vars(head), "the head's forward is replaced already"
     weight, bias = head.weight.float(), None if head.bias is None else head.bias.float()
 
     def forward(hidden: torch.Tensor) -> torch.Tensor:
         with torch.autocast(hidden.device.type, enabled=False):
             return nn.functional.linear(hidden.float(), weight, bias)
 
-    head.forward = forward  # type: ignore[method-assign]
+    head.forward = forward  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:

@@ -14,6 +14,7 @@ from harness.core import plugins
 from harness.core.budget import Ledger
 from harness.core.suite_spec import SuiteSpec
 from harness.errors import SpecError
+from harness.instructions.ngrams import ngram_hashes
 from harness.scoring.perturbations import PERTURBATIONS
 
 if TYPE_CHECKING:

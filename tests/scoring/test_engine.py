@@ -90,3 +90,94 @@ def test_agrees_with_lm_eval(build: Any, token_budget: int) -> None:
     assert [greedy for _, greedy in found] == [greedy for _, greedy in expected]
     assert [value for value, _ in found] == pytest.approx([value for value, _ in expected], abs=2e-4)
     assert any(greedy for _, greedy in found) or build is tiny_gemma
+
+
+def test_long_contexts_are_cut_like_lm_eval_cuts_them() -> None:
+    model, tokenizer = tiny_llama(max_length=16), letter_tokenizer()
+    texts = [("abcdefghij klmnop qrs", " tuvwx"), ("abcdefghij klmnop qrs", " q"), ("zyxw", "vutsrqponmlkji")]
+    reference = HFLM(pretrained=model, tokenizer=tokenizer, logits_cache=False, batch_size=1, max_length=16, add_bos_token=False)
+    engine = StudentEngine(FakeStudent(model, tokenizer), dtype="float32")
+    assert engine.max_length == 16
+    found, expected = engine.loglikelihood(requests(texts)), reference.loglikelihood(requests(texts), disable_tqdm=True)
+    assert [value for value, _ in found] == pytest.approx([value for value, _ in expected], abs=2e-4)
+
+
+def test_continuation_longer_than_the_model_is_refused() -> None:
+    engine = StudentEngine(FakeStudent(tiny_llama(), letter_tokenizer()), dtype="float32", max_length=4)
+    with pytest.raises(AssertionError, match="4"):
+        engine.loglikelihood(requests([("a", "bcdefg")]))
+
+
+def test_rolling_agrees_with_lm_eval() -> None:
+    model, tokenizer = tiny_llama(max_length=12), letter_tokenizer()
+    texts = [("the quick brown fox jumps over the lazy dog",), ("short",)]
+    reference = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1, max_length=12, add_bos_token=False)
+    engine = StudentEngine(FakeStudent(model, tokenizer), dtype="float32")
+    expected = reference.loglikelihood_rolling(requests(texts, "loglikelihood_rolling"), disable_tqdm=True)
+    assert engine.loglikelihood_rolling(requests(texts, "loglikelihood_rolling")) == pytest.approx(expected, abs=1e-3)
+
+
+def test_shared_context_is_computed_once() -> None:
+    model, tokenizer = tiny_llama(), letter_tokenizer(merges=False)
+    seen = []
+    model.model.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs["input_ids"].numel()), with_kwargs=True)
+    engine = StudentEngine(FakeStudent(model, tokenizer), dtype="float32")
+    engine.loglikelihood(requests([("abcdefghij", choice) for choice in ("klm", "n", "opq", "klm")]))
+    assert sum(seen) == 10 + 2 + 0 + 2, "context, and each distinct choice without its last token"
+
+
+def test_both_schemes_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = StudentEngine(FakeStudent(tiny_llama(), letter_tokenizer()), dtype="float32", token_budget=100)
+    texts = ragged_texts(2)
+    tree = engine.loglikelihood(requests(texts))
+    monkeypatch.setattr("harness.scoring.prefix._plain_attention", lambda model: False)
+    cached = engine.loglikelihood(requests(texts))
+    assert [value for value, _ in tree] == pytest.approx([value for value, _ in cached], abs=2e-4)
+    assert [greedy for _, greedy in tree] == [greedy for _, greedy in cached]
+
+
+def test_bfloat16_keeps_single_token_choices_apart() -> None:
+    model, tokenizer = tiny_llama().to(torch.bfloat16), letter_tokenizer(merges=False)
+    with torch.no_grad():
+        model.lm_head.weight[1:27] = model.lm_head.weight[1:2] + torch.linspace(0, 0.3, 26)[:, None].bfloat16()
+    engine = StudentEngine(FakeStudent(model, tokenizer), dtype="bfloat16")
+    values = [value for value, _ in engine.loglikelihood(requests([("the end", letter) for letter in LETTERS[1:26]]))]
+    assert len(set(values)) >= len({tuple(row) for row in model.lm_head.weight[1:26].tolist()})
+
+
+def test_equal_requests_are_equal_and_order_does_not_matter() -> None:
+    engine = StudentEngine(FakeStudent(tiny_llama(), letter_tokenizer()), dtype="float32", token_budget=64)
+    texts = ragged_texts(3)
+    forward = engine.loglikelihood(requests(texts))
+    backward = engine.loglikelihood(requests(texts[::-1]))[::-1]
+    assert forward == backward
+
+
+def test_the_head_is_restored() -> None:
+    model = tiny_llama()
+    before = model(torch.tensor([[1, 2, 3]])).logits
+    StudentEngine(FakeStudent(model, letter_tokenizer()), dtype="float32").loglikelihood(requests([("ab", "c")]))
+    assert "forward" not in vars(model.lm_head)
+    assert torch.equal(model(torch.tensor([[1, 2, 3]])).logits, before)
+
+
+def test_greedy_generation_is_done_once_per_prompt_and_sampling_once_per_repeat() -> None:
+    student = FakeStudent(tiny_llama(), letter_tokenizer())
+    engine = StudentEngine(student, seed=7)
+    greedy = {"until": ["\n"], "max_gen_toks": 5, "do_sample": False}
+    sampled = {"until": [], "max_gen_toks": 5, "do_sample": True, "temperature": 0.7}
+    texts = engine.generate_until(
+        requests([("abc", greedy), ("xyz", greedy), ("abc", greedy), ("abc", sampled), ("abc", sampled)], "generate_until")
+    )
+    assert texts == ["abc0", "xyz0", "abc0", "abc0", "abc1"]
+    first, second = student.calls
+    assert first == {"prompts": ["abc", "xyz"], "max_new_tokens": 5, "temperature": 0.0, "n": 1, "seed": 7, "stop": ("\n",)}
+    assert (second["n"], second["temperature"]) == (2, 0.7)
+    assert engine.completion("abc", greedy).tokens == 3
+
+
+def test_prompts_too_long_for_an_answer_lose_their_beginning() -> None:
+    student = FakeStudent(tiny_llama(max_length=12), letter_tokenizer(merges=False))
+    engine = StudentEngine(student)
+    engine.generate_until(requests([("abcdefghijklm", {"until": [], "max_gen_toks": 4})], "generate_until"))
+    assert student.calls[0]["prompts"] == ["fghijklm"]
