@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import itertools
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.core.budget import Ledger
+from harness.errors import BudgetExceeded
+
+
+@given(st.lists(st.integers(min_value=0, max_value=60), min_size=1, max_size=30))
+def test_spend_never_exceeds_the_budget_and_refused_charges_book_nothing(amounts: list[int]) -> None:
+    ledger, accepted = Ledger(100.0), 0
+    for amount in amounts:
+        fits = accepted + amount <= 100
+        assert ledger.affords(amount) is fits
+        if fits:
+            ledger.charge("student", amount, tokens=1)
+            accepted += amount
+        else:
+            with pytest.raises(BudgetExceeded, match="FLOPs"):
+                ledger.charge("student", amount, tokens=1)
+    assert ledger.spent() == accepted
+    assert ledger.remaining() == 100 - accepted
+
+
+def test_only_the_train_account_is_bound() -> None:
+    ledger = Ledger(10.0)
+    with ledger.use_account("tune"):
+        ledger.charge("student", 1e9, tokens=5)
+    assert ledger.remaining() == 10.0
+    assert ledger.spent("tune") == 1e9
+    assert Ledger(account="eval").remaining() == float("inf")
+
+
+def test_rows_add_up_by_account_phase_and_model() -> None:
+    ledger = Ledger(100.0)
+    with ledger.use_phase("generate"):
+        ledger.charge("student", 10, tokens=3, padding=1)
+        with ledger.use_phase("reward"):
+            ledger.charge("reward model", 5, tokens=2)
+        ledger.charge("student", 20, tokens=4)
+    rows = {(row["phase"], row["model"]): row for row in ledger.rows() if row["model"]}
+    assert rows["generate", "student"] | {"wall_s": 0} == {
+        "account": "train", "phase": "generate", "model": "student", "flops": 30.0, "tokens": 7, "padding": 1, "calls": 2, "wall_s": 0,
+    }  # fmt: skip
+    assert rows["reward", "reward model"]["flops"] == 5
+    assert sum(row["flops"] for row in ledger.rows()) == ledger.spent() == 35
+
+
+def test_wall_time_belongs_to_the_innermost_phase() -> None:
+    ledger = Ledger(100.0)
+    with ledger.use_phase("generate"):
+        time.sleep(0.02)
+        with ledger.use_phase("review"):
+            time.sleep(0.05)
+    wall_s = {row["phase"]: row["wall_s"] for row in ledger.rows()}
+    assert 0.05 <= wall_s["review"] < 0.09
+    assert 0.02 <= wall_s["generate"] < 0.045
+
+
+def test_phase_and_account_are_restored_after_an_exception() -> None:
+    ledger = Ledger(1.0)
+    with pytest.raises(BudgetExceeded), ledger.use_account("train"), ledger.use_phase("policy"):
+        ledger.charge("student", 2, tokens=1)
+    assert (ledger.phase, ledger.account) == ("update", "train")
+
+
+def test_curves_stand_on_the_spend_axis() -> None:
+    ledger = Ledger(100.0)
+    for step, loss in enumerate([2.0, 1.0]):
+        ledger.charge("student", 10, tokens=1)
+        ledger.observe("loss", loss)
+        assert ledger.curves[step].step == step + 1
+    assert [(point.train_flops, point.value) for point in ledger.curves] == [(10, 2.0), (20, 1.0)]
+
+
+def test_progress_is_reported_but_not_at_every_charge() -> None:
+    seen: list[float] = []
+    ledger = Ledger(1e6, on_change=lambda ledger: seen.append(ledger.spent()))
+    for _ in itertools.repeat(None, 1000):
+        ledger.charge("student", 1, tokens=1)
+    assert 1 <= len(seen) < 20

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from harness.core.spec import Adaptation, StudySpec, load_study
+from harness.core.study_file import key_path
+from harness.errors import SpecError
+
+STUDIES = Path(__file__).parents[2] / "studies"
+GOOD: dict[str, Any] = {
+    "name": "toy",
+    "student": {"model": "smollm2-135m-instruct"},
+    "pool": {"name": "mixed"},
+    "budget": {"train_flops": 8e12},
+    "seeds": [0, 1],
+    "methods": [{"name": "base"}, {"name": "sft"}],
+    "suites": [{"name": "complex_understanding", "limit": {"logiqa": 5}}],
+    "perturbations": ["typos"],
+    "claims": ["review_2024"],
+}
+
+
+def write(folder: Path, content: Any) -> Path:
+    path = folder / "study.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.rglob("*.yaml")), ids=lambda path: path.name)
+def test_every_study_file_of_the_repository_loads(path: Path) -> None:
+    study = load_study(path)
+    assert study.name == path.stem
+
+
+def test_there_are_study_files() -> None:
+    assert list(STUDIES.rglob("*.yaml"))
+
+
+@pytest.mark.parametrize(("text", "value"), [("8e12", 8e12), ("8.5E+12", 8.5e12), ("800000", 8e5), (".5e3", 500.0)])
+def test_numbers_with_exponents_are_numbers(tmp_path: Path, text: str, value: float) -> None:
+    path = write(tmp_path, yaml.safe_dump(GOOD | {"budget": {"train_flops": "NUMBER"}}).replace("NUMBER", text))
+    assert load_study(path).budget.train_flops == value
+
+
+def test_defaults_and_labels(tmp_path: Path) -> None:
+    content = GOOD | {"methods": [{"name": "sft"}, {"name": "sft", "variant": "slow"}]}
+    study = load_study(write(tmp_path, content))
+    assert study.student.adaptation == Adaptation(kind="lora", rank=16, alpha=32, dropout=0.0)
+    assert [method.label for method in study.methods] == ["sft", "sft:slow"]
+    assert StudySpec.model_validate(study.model_dump(mode="json")) == study
+
+
+MISTAKES: list[tuple[str, dict[str, Any], list[str]]] = [
+    ("misspelt top key", {"methodes": []}, ["methodes", "Did you mean 'methods'?"]),
+    ("misspelt inner key", {"student": {"modle": "x"}}, ["student.modle", "Did you mean 'model'?"]),
+    ("misspelt deep key", {"student": {"model": "x", "adaptation": {"ranks": 4}}}, ["student.adaptation.ranks", "'rank'"]),
+    ("misspelt key in a list", {"methods": [{"nam": "sft"}]}, ["methods[0].nam", "Did you mean 'name'?"]),
+    ("unknown method", {"methods": [{"name": "base"}, {"name": "sfft"}]}, ["methods[1].name", "'sfft'", "Did you mean 'sft'?"]),
+    ("unknown pool", {"pool": {"name": "mixd"}}, ["pool.name", "Did you mean 'mixed'?"]),
+    ("unknown suite", {"suites": ["generatoin"]}, ["suites[0].name", "Did you mean 'generation'?"]),
+    ("unknown task", {"suites": [{"name": "complex_understanding", "tasks": ["logicqa"]}]}, ["suites[0].tasks[0]", "'logiqa'"]),
+    ("unknown task limit", {"suites": [{"name": "complex_understanding", "limit": {"logi": 3}}]}, ["suites[0].limit.logi", "'logiqa'"]),
+    ("limit of zero", {"suites": [{"name": "complex_understanding", "limit": {"logiqa": 0}}]}, ["suites[0].limit", "greater than"]),
+    ("unknown perturbation", {"perturbations": ["typoes"]}, ["perturbations[0]", "Did you mean 'typos'?"]),
+    ("perturbation twice", {"perturbations": ["typos", "typos"]}, ["perturbations", "once"]),
+    ("unknown claims", {"claims": ["review_2025"]}, ["claims[0]", "Did you mean 'review_2024'?"]),
+    ("method config key", {"methods": [{"name": "sft", "config": {"learnig_rate": 1}}]}, ["methods[0].config.learnig_rate"]),
+    ("pool config key", {"pool": {"name": "mixed", "config": {"bogus": 1}}}, ["pool.config.bogus"]),
+    ("price key", {"prices": {"comparison_eur": 1}}, ["prices.comparison_eur", "'comparison_usd'"]),
+    ("negative price", {"prices": {"comparison_usd": -1}}, ["prices.comparison_usd", "greater than or equal to 0"]),
+    ("kind of adaptation", {"student": {"model": "x", "adaptation": {"kind": "lroa"}}}, ["adaptation.kind", "'lora'"]),
+    ("text for a number", {"budget": {"train_flops": "much"}}, ["budget.train_flops", "'much'", "valid number"]),
+    ("no budget", {"budget": {"train_flops": 0}}, ["budget.train_flops", "greater than 0"]),
+    ("infinite budget", {"budget": {"train_flops": float("inf")}}, ["budget.train_flops", "finite"]),
+    ("seed twice", {"seeds": [1, 1]}, ["seeds", "different"]),
+    ("negative seed", {"seeds": [-1]}, ["seeds", "non-negative"]),
+    ("fractional seed", {"seeds": [0.5]}, ["seeds[0]", "integer"]),
+    ("no seeds", {"seeds": []}, ["seeds", "at least 1"]),
+    ("method twice", {"methods": [{"name": "sft"}, {"name": "sft"}]}, ["methods", "sft is listed twice", "variant"]),
+    ("name with spaces", {"name": "my study"}, ["name", "'my study'"]),
+    ("name out of the folder", {"name": "../x"}, ["name", "'../x'"]),
+    ("list for a mapping", {"student": ["x"]}, ["student"]),
+]
+
+
+@pytest.mark.parametrize(("changes", "told"), [row[1:] for row in MISTAKES], ids=[row[0] for row in MISTAKES])
+def test_a_mistake_gets_one_message_with_file_key_value_and_nearest_name(tmp_path: Path, changes: dict[str, Any], told: list[str]) -> None:
+    path = write(tmp_path, GOOD | changes)
+    with pytest.raises(SpecError) as caught:
+        load_study(path)
+    message = str(caught.value)
+    for part in (str(path), *told):
+        assert part in message
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("key", ["name", "student", "pool", "budget", "seeds", "methods", "suites"])
+def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
+    path = write(tmp_path, {name: value for name, value in GOOD.items() if name != key})
+    with pytest.raises(SpecError, match=rf"{key}: this key is required"):
+        load_study(path)
+
+
+def test_the_line_of_a_mistake_is_told(tmp_path: Path) -> None:
+    text = yaml.safe_dump(GOOD, sort_keys=False).replace("- name: sft", "- name: sftt")
+    number = text.splitlines().index("- name: sftt") + 1
+    path = write(tmp_path, text)
+    with pytest.raises(SpecError, match=rf"study.yaml:{number}: methods\[1\]\.name"):
+        load_study(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("name: [toy\nseeds: 3", "study.yaml:2: not valid YAML"),
+        ("name: toy\nseeds: [0]\nname: other", "study.yaml:3: name: the key is written twice"),
+        ("student:\n  model: a\n  model: b", "study.yaml:3: student.model: the key is written twice"),
+        ("", "the file is empty"),
+        ("- a\n- b", "must be a mapping"),
+        ("name: !!python/object/apply:os.system ['true']", "not valid YAML"),
+        ("1: x", "unknown key"),
+    ],
+)
+def test_broken_yaml_is_told_with_its_line(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        load_study(write(tmp_path, text))
+    assert told in str(caught.value)
+
+
+def test_a_missing_file_names_the_nearest_one(tmp_path: Path) -> None:
+    write(tmp_path, GOOD)
+    with pytest.raises(SpecError, match=r"no such study file.*Did you mean '.*study\.yaml'"):
+        load_study(tmp_path / "stduy.yaml")
+    with pytest.raises(SpecError, match="cannot be read"):
+        load_study(tmp_path)
+
+
+def test_locations_read_as_users_write_them() -> None:
+    assert key_path(("methods", 0, "config", "learning_rate")) == "methods[0].config.learning_rate"

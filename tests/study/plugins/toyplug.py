@@ -1,0 +1,94 @@
+"""A third party's plug-ins, small enough for tests: an untouched base, real fine-tuning on toy sums, and a suite of toy questions."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from harness.core.records import Demonstration, Instruction
+from harness.errors import BudgetExceeded
+from harness.models.finetune import FinetuneConfig, finetune
+from harness.scoring.suites import Suite, Task
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ToyBase:
+    name = "toy_base"
+    summary = "the student as it is"
+    seedless = True
+    Config = _Config
+
+    def train(self, student, pool, ledger, *, rng, config, out):
+        return student
+
+
+class ToyConfig(_Config):
+    learning_rate: float = 3e-3
+    fail: str = ""
+    """Raise this."""
+    kill_file: str = ""
+    """Kill the worker as long as this file exists; the last character counts how often more."""
+    wait_file: str = ""
+    """Touch <file>.there and wait while this file exists."""
+
+
+class ToySFT:
+    name = "toy_sft"
+    summary = "fine-tuning on sums"
+    Config = ToyConfig
+
+    def train(self, student, pool, ledger, *, rng, config, out):
+        if config.fail:
+            raise RuntimeError(config.fail)
+        if config.kill_file and Path(config.kill_file).exists():
+            left = int(Path(config.kill_file).read_text()) - 1
+            Path(config.kill_file).write_text(str(left)) if left else Path(config.kill_file).unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        examples = [
+            ([{"role": "user", "content": shown.instruction.text}], shown.response) for shown in pool.demonstrations(64, rng=rng)
+        ]
+        (out / "corpus.jsonl").write_text('{"instruction": "a line\u2028inside", "kept": true}\n', encoding="utf-8")
+        while ledger.affords(0.02 * ledger.train_flops):
+            try:
+                finetune(student, examples, ledger, config=FinetuneConfig(learning_rate=config.learning_rate), rng=rng, max_flops=None)
+            except BudgetExceeded:
+                break
+            if config.wait_file:
+                wait_for(config.wait_file)
+        return student
+
+
+def wait_for(path: str) -> None:
+    if Path(path).exists():
+        Path(f"{path}.there").touch()
+    while Path(path).exists():
+        time.sleep(0.05)
+
+
+class ToyPool:
+    Config = _Config
+
+    def __init__(self, config, *, ledger, rng, ngrams):
+        self.ledger, self.rng, self.ngrams = ledger, rng, ngrams
+
+    def demonstrations(self, n, *, rng):
+        self.ledger.count("demonstrations", n)
+        pairs = self.rng.integers(0, 5, size=(n, 2))
+        return [
+            Demonstration(Instruction(f"sum-{a}-{b}", "toy_pool", "sum", f"{a}+{b}", f"{a}+{b}"), str(a + b)) for a, b in pairs.tolist()
+        ]
+
+
+TOY_SUITE = Suite(
+    "toy_suite",
+    "which letter follows",
+    (Task("toy_letters", "acc", "choice", chance=0.5, limit=12), Task("toy_digits", "acc", "choice", chance=0.5, limit=12)),
+    include_path=Path(__file__).parent / "toytasks",
+)
