@@ -73,7 +73,12 @@ class Reading(_Strict):
     @property
     def text(self) -> str:
         """Short name for tables: "relative, vs sft and rlhf"."""
-        return f"{self.name}, vs {' and '.join(self.comparators)}"
+        return f"{self.name}, vs {self.rivals}"
+
+    @property
+    def rivals(self) -> str:
+        """The comparators as words: "base, sft and rlhf"."""
+        return " and ".join(filter(None, [", ".join(self.comparators[:-1]), self.comparators[-1]]))
 
 
 class Claim(_Strict):

@@ -72,6 +72,8 @@ class Scores:
         }
         self._groups = {(str(task), str(method)): part for (task, method), part in self._rows.groupby(["task", "method"], sort=False)}
         self._cells: dict[tuple[str, str], pd.DataFrame] = {}
+        self._clusters: dict[tuple[str, str], pd.Series[Any]] = {}
+        self._collected: dict[tuple[str, tuple[Column, ...], tuple[int, ...], bool], SharedItems] = {}
 
     @property
     def methods(self) -> list[str]:
@@ -106,25 +108,39 @@ class Scores:
         Args:
             rejected: replace each score by 1 where it is below full marks and 0 elsewhere.
         """
+        key = (task, tuple(columns), tuple(seeds), rejected)
+        if key not in self._collected:
+            self._collected[key] = self._collect(task, columns, seeds, rejected)
+        return self._collected[key]
+
+    def _collect(self, task: str, columns: Sequence[Column], seeds: Sequence[int], rejected: bool) -> SharedItems:
         cells = [self._by_cell(task, method) for method, _ in columns]
         kept: dict[str, pd.Index] = {}
+        views = []
         for (_, view), frame in zip(columns, cells, strict=True):
             names = frame.index.get_level_values("perturbation")
-            mine = frame.loc[names != CLEAN] if view == PERTURBED else frame.loc[names == view]
-            complete = mine.reindex(columns=list(seeds)).dropna().index
+            mine = frame[names != CLEAN if view == PERTURBED else names == view].reindex(columns=list(seeds))
+            complete = mine.index[mine.notna().all(axis=1)]
             kept[view] = complete if view not in kept else kept[view].intersection(complete)
-        values = []
-        for (_, view), frame in zip(columns, cells, strict=True):
-            scored = frame.reindex(columns=list(seeds)).loc[kept[view]]
-            values.append((scored < 1).astype(float) if rejected else scored)
-        by_item = [frame.groupby(level="sample_id", sort=True).mean() for frame in values]
+            views.append(mine)
+        by_item = []
+        for (_, view), frame in zip(columns, views, strict=True):
+            scored = frame.reindex(kept[view])
+            scored = (scored < 1).astype(float) if rejected else scored
+            by_item.append(scored.groupby(level="sample_id", sort=True).mean())
         shared = by_item[0].index
         for frame in by_item[1:]:
             shared = shared.intersection(frame.index)
-        array = np.stack([frame.loc[shared].to_numpy(dtype=float).T for frame in by_item], axis=2)
-        parts = [self._groups[task, method] for method, _ in columns if (task, method) in self._groups]
-        every = pd.concat([part[["sample_id", "cluster"]] for part in parts]).drop_duplicates("sample_id").set_index("sample_id")["cluster"]
-        return SharedItems(task, TaskScores(array, every.loc[shared].to_numpy()), len(every))
+        array = np.stack([frame.reindex(shared).to_numpy(dtype=float).T for frame in by_item], axis=2)
+        every = pd.concat([self._cluster_of(task, method) for method in dict.fromkeys(method for method, _ in columns)])
+        every = every[~every.index.duplicated()]
+        return SharedItems(task, TaskScores(array, every.reindex(shared).to_numpy()), len(every))
+
+    def _cluster_of(self, task: str, method: str) -> pd.Series[Any]:
+        """The cluster of every item that was asked, scored or not."""
+        if (task, method) not in self._clusters:
+            self._clusters[task, method] = self._groups[task, method].drop_duplicates("sample_id").set_index("sample_id")["cluster"]
+        return self._clusters[task, method]
 
     def _by_cell(self, task: str, method: str) -> pd.DataFrame:
         """Values indexed by (sample_id, perturbation), one column a seed."""

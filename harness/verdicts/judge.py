@@ -27,7 +27,7 @@ _COMPUTE_FREE = ("labels", "human_s", "cost_at_equal_quality", "leave_one_family
 
 
 @dataclass(frozen=True)
-class Tests:
+class Tails:
     """One-sided p values in the claim's direction, over all comparators of a reading."""
 
     beyond: float
@@ -65,7 +65,7 @@ class _Judged:
         return bool(self.effects) and not all(found.certain for found in self.effects)
 
     @property
-    def tests(self) -> Tests:
+    def tests(self) -> Tails:
         return combine(self.effects, self.reading)
 
     @property
@@ -91,7 +91,7 @@ def judge(results: Frames, claims: ClaimFile | Sequence[ClaimFile], *, task_info
     return [_report(row, file, results, scores, n_primary) for (file, _), row in zip(rows, judged, strict=True)]
 
 
-def combine(effects: Sequence[Effect], reading: Reading) -> Tests:
+def combine(effects: Sequence[Effect], reading: Reading) -> Tails:
     """The one-sided p values of "against all comparators" (see the module's docstring)."""
     m = len(effects)
     up = reading.direction == "higher"
@@ -99,10 +99,10 @@ def combine(effects: Sequence[Effect], reading: Reading) -> Tests:
     excluded = min(1.0, m * min(found.p_below_threshold if up else found.p_above_threshold for found in effects))
     positive = max(found.p_above_none if up else found.p_below_none for found in effects)
     reverse = min(1.0, m * min(found.p_below_none if up else found.p_above_none for found in effects))
-    return Tests(beyond, excluded, positive, reverse)
+    return Tails(beyond, excluded, positive, reverse)
 
 
-def decide(tests: Tests, *, p_threshold: float, p_none: float, alpha: float) -> str:
+def decide(tests: Tails, *, p_threshold: float, p_none: float, alpha: float) -> str:
     """The verdict from directions and (adjusted) two-sided p values.
 
     met: beyond the threshold. positive but short: an effect, and the threshold excluded. contradicted: the threshold excluded without an
@@ -170,7 +170,7 @@ def _report(row: _Judged, file: ClaimFile, results: Frames, scores: Scores, n_pr
     verdict = _verdict(row, file.alpha)
     report: dict[str, Any] = {
         "claim_id": claim.id, "sentence": claim.sentence, "source": claim.source, "reading": reading.text, "primary": reading.primary,
-        "treatment": claim.treatment, "comparator": " and ".join(reading.comparators), "estimand": ESTIMANDS[reading.measure],
+        "treatment": claim.treatment, "comparator": reading.rivals, "estimand": ESTIMANDS[reading.measure],
         "metric_text": metric_text(reading.estimand, row.binding.tasks if row.effects else ()),
         "unit": UNITS.get(reading.estimand.kind, "share"), "threshold": reading.threshold, "direction": reading.direction,
         "verdict": verdict, "why": row.refused, "effect": None, "interval": None, "level": 1 - file.alpha, "p_value": None, "p_holm": None,
@@ -236,10 +236,11 @@ def _needed(row: _Judged, file: ClaimFile, n_primary: int) -> str:
 
 
 def _evidence(row: _Judged, results: Frames, scores: Scores) -> list[str]:
-    columns = ["train_stage"] if row.reading.estimand.kind in COUNTED else ["score_stage"]
+    column = "train_stage" if row.reading.estimand.kind in COUNTED else "score_stage"
     stages: dict[str, None] = {}
-    for method in (row.claim.treatment, *row.reading.comparators):
-        seeds = scores.seeds([row.claim.treatment, method])
-        mine = results.trials[(results.trials["method"] == method) & results.trials["seed"].isin(seeds)]
-        stages |= {str(stage): None for column in columns for stage in mine[column] if stage}
+    for comparator in row.reading.comparators:
+        pair = [row.claim.treatment, comparator]
+        used = results.trials[results.trials["seed"].isin(scores.seeds(pair))]
+        for method in pair:
+            stages |= dict.fromkeys(str(stage) for stage in used.loc[used["method"] == method, column])
     return list(stages)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.core.records import CLEAN
-from harness.verdicts.claims import Estimand, Reading
+from harness.verdicts.claims import NO_EFFECT, Estimand, Reading
 from harness.verdicts.estimands import UNITS, Effect
 from harness.verdicts.frames import PERTURBED
 
@@ -63,8 +63,9 @@ def explain(reading: Reading, found: Effect, verdict: str, *, alone: str) -> str
         text = f"{shown}{against} {_contradiction(reading, found, threshold)}"
     elif alone != verdict:
         text = f"{shown}{against} alone would say {alone}, but not after Holm's adjustment for the other claims"
-    elif (found.interval[0] - reading.threshold) * (found.interval[1] - reading.threshold) <= 0:
-        text = f"{shown}{against} holds the claimed {threshold} and values short of it"
+    elif found.interval[0] <= reading.threshold <= found.interval[1]:
+        inside = found.interval[0] <= NO_EFFECT[reading.measure] <= found.interval[1]
+        text = f"{shown}{against} holds both the claimed {threshold} and {'no effect' if inside else 'smaller effects'}"
     else:
         text = f"{shown}{against}; the comparators do not agree surely enough on the claimed {threshold}"
     return ". ".join([text[0].upper() + text[1:], *_remarks(found)]) + "."
@@ -72,7 +73,7 @@ def explain(reading: Reading, found: Effect, verdict: str, *, alone: str) -> str
 
 def _contradiction(reading: Reading, found: Effect, threshold: str) -> str:
     low, high = found.interval
-    none = 1.0 if reading.measure == "ratio" else 0.0
+    none = NO_EFFECT[reading.measure]
     if high < none if reading.direction == "higher" else low > none:
         return f"shows an effect opposite to the claimed {threshold}"
     return f"excludes the claimed {threshold} and shows no effect in its direction"

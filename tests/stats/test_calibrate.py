@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from harness.stats.calibrate import World, coverage, false_alarms, tables
 
 

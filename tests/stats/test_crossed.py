@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
-from harness.errors import SpecError
-from harness.stats.crossed import TaskScores, contrast, moments, paired_difference, seed_moments
 from scipy import stats
 from statsmodels.stats.anova import anova_lm
+
+from harness.errors import SpecError
+from harness.stats.crossed import TaskScores, contrast, moments, paired_difference, seed_moments
 
 
 def crossed_sample(rng, n_seeds=5, n_items=40, seed_sd=0.3, item_sd=0.5, sd=1.0):
@@ -18,7 +19,7 @@ def crossed_sample(rng, n_seeds=5, n_items=40, seed_sd=0.3, item_sd=0.5, sd=1.0)
 
 
 @pytest.fixture
-def diff_S_N():
+def diff_S_N():  # noqa: N802
     return crossed_sample(np.random.default_rng(3))
 
 

@@ -1,7 +1,8 @@
 import pytest
+from statsmodels.stats.proportion import proportion_confint
+
 from harness.errors import SpecError
 from harness.stats.intervals import jeffreys, wilson, wilson_mean
-from statsmodels.stats.proportion import proportion_confint
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 10), (1, 10), (5, 10), (10, 10), (81, 263), (15, 148)])

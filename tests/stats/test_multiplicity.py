@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+from statsmodels.stats.multitest import multipletests
+
 from harness.errors import SpecError
 from harness.stats.multiplicity import benjamini_hochberg, holm
-from statsmodels.stats.multitest import multipletests
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+from statsmodels.stats.contingency_tables import mcnemar
+
 from harness.errors import SpecError
 from harness.stats.paired import mcnemar_exact, sign_flip
-from statsmodels.stats.contingency_tables import mcnemar
 
 
 def pair(both, wins, losses, neither):

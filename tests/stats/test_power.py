@@ -1,9 +1,12 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
+from statsmodels.stats.power import TTestPower
+
 from harness.errors import SpecError
 from harness.stats.crossed import Components, paired_difference
 from harness.stats.power import designs_needed, mde, seeds_needed, standard_error
-from statsmodels.stats.power import TTestPower
 
 PARTS = Components(0.01, 0.2, 0.3)
 
@@ -38,7 +41,7 @@ def test_designs_trade_seeds_for_items():
     designs = designs_needed(Components(0.001, 0.2, 0.3), 0.1, n_items=50)
     assert [design.n_items for design in designs] == sorted({design.n_items for design in designs})
     assert len(designs) >= 2
-    assert all(first.n_seeds > second.n_seeds for first, second in zip(designs, designs[1:], strict=False))
+    assert all(first.n_seeds > second.n_seeds for first, second in pairwise(designs))
 
 
 def test_rejection_rate_at_the_mde_is_the_power():

@@ -2,9 +2,10 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
+
 from harness.stats.crossed import TaskScores, contrast, moments, seed_moments
 from harness.stats.relative import RatioUndefinedError, power_product, power_product_tails, ratio, ratio_tails
-from scipy import stats
 
 
 @pytest.fixture

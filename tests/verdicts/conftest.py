@@ -44,7 +44,8 @@ def made_run(
                 "trial_id": f"{method}-{seed}", "method": method, "variant": None, "seed": seed, "train_stage": f"train-{stage}",
                 "score_stage": f"score-{stage}", "status": "finished", "device": "cpu", "wall_s": 60.0, "train_flops": flops,
                 "budget_flops": BUDGET, "demonstrations": demonstrations, "comparisons": comparisons, "queries": 0, "verifications": 0,
-                "cost_usd": 0.3 * comparisons + 0.1 * demonstrations + 0.01 * rng.random(), "human_s": 37.0 * (demonstrations + comparisons),
+                "cost_usd": 0.3 * comparisons + 0.1 * demonstrations + rng.random() / 100,
+                "human_s": 37.0 * (demonstrations + comparisons),
                 "generated_tokens_per_answer": 10.0,
             })  # fmt: skip
             luck = rng.normal(0, seed_sd) if trained else 0.0

@@ -1,0 +1,134 @@
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness.errors import SpecError
+from harness.verdicts.claims import find_claims, load_claims, shipped_claims
+
+ROOT = Path(__file__).parents[2]
+VALID = {
+    "alpha": 0.05,
+    "claims": [
+        {
+            "id": "one",
+            "sentence": "A is 20 % better.",
+            "source": "test",
+            "treatment": "selfteach",
+            "readings": [
+                {
+                    "name": "relative",
+                    "primary": True,
+                    "measure": "relative",
+                    "threshold": 0.2,
+                    "comparators": ["sft"],
+                    "estimand": {"kind": "score", "suite": "generation"},
+                }
+            ],
+        }
+    ],
+}
+
+
+def edited(path, value):
+    """VALID with the value at `path` (keys and indices) replaced."""
+    content = yaml.safe_load(yaml.safe_dump(VALID))
+    place = content
+    for part in path[:-1]:
+        place = place[part]
+    place[path[-1]] = value
+    return content
+
+
+def load(tmp_path, content):
+    file = tmp_path / "claims.yaml"
+    file.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return load_claims(file)
+
+
+READING = ("claims", 0, "readings", 0)
+
+
+def test_a_valid_file_loads_with_its_defaults(tmp_path):
+    found = load(tmp_path, VALID)
+    assert found.power == 0.8
+    assert found.claims[0].readings[0].direction == "higher"
+    assert found.claims[0].readings[0].text == "relative, vs sft"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "key", "message"),
+    [
+        (("alhpa",), 0.1, "alhpa", "Did you mean 'alpha'"),
+        ((*READING, "treshold"), 0.1, "claims[0].readings[0].treshold", "Did you mean 'threshold'"),
+        ((*READING, "estimand"), {"kind": "score", "siute": "x"}, "claims[0].readings[0].estimand.siute", "Did you mean 'suite'"),
+        ((*READING, "measure"), "relativ", "claims[0].readings[0].measure", "Did you mean 'relative'"),
+        ((*READING, "estimand"), {"kind": "scores"}, "claims[0].readings[0].estimand.kind", "Did you mean 'score'"),
+        ((*READING, "threshold"), -0.2, "claims[0].readings[0]", "does not lie on the side"),
+        ((*READING, "threshold"), "0.2", "claims[0].readings[0].threshold", "number"),
+        ((*READING, "comparators"), ["selfteach"], "claims[0]", "compared with itself"),
+        ((*READING, "comparators"), [], "claims[0].readings[0].comparators", "at least 1"),
+        ((*READING, "comparators"), ["sft", "sft"], "claims[0].readings[0]", "twice"),
+        ((*READING, "primary"), False, "claims[0]", "exactly one reading must be primary, 0 are"),
+        (("claims", 0, "readings"), VALID["claims"][0]["readings"] * 2, "claims[0]", "2 are"),
+        (("claims",), VALID["claims"] * 2, "", "two claims have the id 'one'"),
+        (("claims", 0, "id"), "Über", "claims[0].id", "pattern"),
+        (("alpha",), 0, "alpha", "greater than 0"),
+        (("claims",), [], "claims", "at least 1"),
+    ],
+)
+def test_mistakes_are_named_with_file_and_key(tmp_path, path, value, key, message):
+    with pytest.raises(SpecError, match=r"claims\.yaml") as caught:
+        load(tmp_path, edited(path, value))
+    assert caught.value.key == key
+    assert message in str(caught.value)
+
+
+def test_a_missing_key_is_named(tmp_path):
+    content = edited(("claims", 0, "source"), "x")
+    del content["claims"][0]["source"]
+    with pytest.raises(SpecError, match=r"claims\[0\].source: this key is required"):
+        load(tmp_path, content)
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "", "claims: [", "claims: !!python/object:os.system {}"])
+def test_files_that_are_no_claim_files(tmp_path, text):
+    with pytest.raises(SpecError, match=r"claims\.yaml"):
+        load(tmp_path, text)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(SpecError, match=r"nowhere\.yaml"):
+        load_claims(tmp_path / "nowhere.yaml")
+
+
+def test_find_by_path_then_by_shipped_name(tmp_path):
+    own = tmp_path / "mine.yaml"
+    own.write_text("x")
+    assert find_claims("mine.yaml", tmp_path) == own
+    if entry_points(group="selfteach.suites"):
+        assert find_claims("review_2024").name == "review_2024.yaml"
+        with pytest.raises(SpecError, match="Did you mean 'review_2024'"):
+            find_claims("review_2042", tmp_path)
+
+
+def test_every_shipped_claim_file_loads():
+    files = sorted((ROOT / "tasks/claims").glob("*.yaml"))
+    assert files
+    for file in files:
+        load_claims(file)
+    assert set(shipped_claims().values()) <= {file.resolve() for file in files} | set(shipped_claims().values())
+
+
+def test_the_review_is_read_relative_and_absolute_against_both_rivals():
+    claims = {claim.id: claim for claim in load_claims(ROOT / "tasks/claims/review_2024.yaml").claims}
+    assert [abs(claims[name].readings[0].threshold) for name in claims] == [0.40, 0.25, 0.30, 0.15, 0.20]
+    for claim in claims.values():
+        assert claim.undefined_in_source
+        assert claim.rationale
+        assert {"sft", "rlhf"} <= {name for reading in claim.readings for name in reading.comparators}
+    for name in ("generation_accuracy", "human_intervention", "robustness", "complex_understanding"):
+        kinds = {(reading.measure, comparator) for reading in claims[name].readings for comparator in reading.comparators}
+        assert {("relative", "sft"), ("relative", "rlhf"), ("absolute", "sft"), ("absolute", "rlhf")} <= kinds
+    assert next(reading for reading in claims["complex_understanding"].readings if reading.primary).comparators == ["base", "sft", "rlhf"]
