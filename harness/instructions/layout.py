@@ -50,7 +50,7 @@ def _json_value(response: str, key: str) -> str | None:
     """The value under the object's only key as text, None where the response is no such object."""
     try:
         value = json.loads(response)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return None
     if not isinstance(value, dict) or list(value) != [key] or not isinstance(value[key], str | int | float):
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -74,9 +74,7 @@ def check_config(family: str, config: dict[str, Any], *, key: str) -> None:
         raise SpecError(f"expected settings that reasoning-gym's {family} accepts ({error})", key=key, value=config) from error
 
 
-def generate(
-    family: str, config: dict[str, Any], seed: int, index: int, *, parent: Instruction | None = None, operation: str = ""
-) -> Instruction:
+def generate(family: str, config: dict[str, Any], seed: int, index: int) -> Instruction:
     """Instance `index` of a generator, the same on every machine and in every process.
 
     The payload holds generator, config, seed, index and gold answer.
@@ -88,8 +86,6 @@ def generate(
         family=family,
         body=f"{entry['question'].strip()}\n{ANSWER_ONLY}",
         payload={"generator": family, "config": config, "seed": seed, "index": index, "gold": str(entry["answer"])},
-        parent=parent,
-        operation=operation,
     )
 
 
@@ -105,9 +101,7 @@ def draw(
     split: Split,
     *,
     rng: np.random.Generator,
-    exclude: frozenset[str] | set[str] = frozenset(),
-    parent: Instruction | None = None,
-    operation: str = "",
+    exclude: Set[str] = frozenset(),
 ) -> Instruction | None:
     """A random instance of `split`; None where a small generator yields nothing outside `exclude`.
 
@@ -119,7 +113,7 @@ def draw(
     settings = {**FAMILIES[family].easiest, **config}
     for _ in range(_ATTEMPTS):
         index = int(rng.integers(_INDICES))
-        instruction = generate(family, settings, _SPLIT_SEEDS[split], index, parent=parent, operation=operation)
+        instruction = generate(family, settings, _SPLIT_SEEDS[split], index)
         if instruction.body not in exclude and split in ("evaluation", split_of(instruction.body)):
             return instruction
     return None

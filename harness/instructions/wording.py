@@ -48,8 +48,6 @@ _REPLACEMENTS = {
     "many": "several",
     "often": "regularly",
     "people": "folk",
-    "and": "plus",
-    "you": "one",
 }
 _LETTER_SENTENCES = {
     "z": "A lazy breeze froze the prize puzzle in a haze.",
