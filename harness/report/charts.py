@@ -71,9 +71,7 @@ class Palette:
 def to_svg(figure: Figure, *, label: str, name: str) -> Markup:
     """Inline SVG of `figure`: themed, without fixed fonts, ids made unique by `name`, described by `label` for screen readers."""
     buffer = io.StringIO()
-    figure.savefig(
-        buffer, format="svg", bbox_inches="tight", pad_inches=0.05, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
-    )
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     root = ElementTree.fromstring(buffer.getvalue())
     for parent in list(root.iter()):
         for child in list(parent):
@@ -108,6 +106,12 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **layo
     return figure, figure.subplots(rows, columns, squeeze=False, **layout)
 
 
+def _name(text: str) -> str:
+    """A label that leaves room for the drawing."""
+    shown = visible(text).replace("\n", " ")
+    return shown if len(shown) <= 36 else f"{shown[:35]}…"
+
+
 def _error(point: Point) -> np.ndarray[Any, Any] | None:
     if point.interval is None or any(numbers.absent(bound) for bound in point.interval):
         return None
@@ -137,7 +141,7 @@ def cost_quality(points: Sequence[Point], palette: Palette, *, x_label: str, y_l
                 axis.scatter(*zip(*point.seeds, strict=True), s=24, color=color, marker=marker, alpha=0.4, linewidths=0, transform=beside)
             axis.errorbar(
                 point.x, point.value, yerr=_error(point), color=color, marker=marker, markersize=7, capsize=3, linewidth=1.6,
-                label=visible(point.method), linestyle="none",
+                label=_name(point.method), linestyle="none",
             )  # fmt: skip
         axis.set_xlabel(x_label)
         axis.set_ylabel(y_label)
@@ -156,7 +160,7 @@ def phase_shares(shares: Mapping[str, Mapping[str, float]]) -> Markup:
     phases = list(dict.fromkeys(phase for row in shares.values() for phase in row))
     with mpl.rc_context(_STYLE | {"axes.grid.axis": "x"}):
         figure, axes = _figure(7.2, 0.9 + 0.42 * len(shares))
-        axis, names = axes[0, 0], [visible(method) for method in shares]
+        axis, names = axes[0, 0], [_name(method) for method in shares]
         left = np.zeros(len(names))
         for index, phase in enumerate(phases):
             widths = np.array([row.get(phase, 0.0) for row in shares.values()])
@@ -204,9 +208,9 @@ def learning_curves(name: str, curves: Sequence[Curve], palette: Palette, index:
             mean = np.mean([np.interp(grid, flops, value) for flops, value in own], axis=0)
             ends = [0, len(grid) - 1] if len(own) > 1 else [0]
             axis.plot(
-                grid, mean, color=color, linewidth=2, label=visible(method), marker=palette.marker(method), markevery=ends, markersize=5
+                grid, mean, color=color, linewidth=2, label=_name(method), marker=palette.marker(method), markevery=ends, markersize=5
             )
-        axis.set_title(visible(name), fontsize=10, fontweight="bold", loc="left")
+        axis.set_title(_name(name), fontsize=10, fontweight="bold", loc="left")
         _flops_axis(axis.xaxis, "training compute spent", max(float(curve.flops[-1]) for curve in curves))
         axis.legend(frameon=False, fontsize=9)
         label = f"Training curve {name} against FLOPs spent, seeds as thin lines and mean as thick line"
@@ -227,7 +231,7 @@ def dumbbells(
             axis.plot(after, height, marker="o", color=color, markersize=7)
         axis.plot([], [], marker="o", color=INK, markerfacecolor=PAPER, linestyle="none", label=first)
         axis.plot([], [], marker="o", color=INK, linestyle="none", label=second)
-        axis.set_yticks(list(heights), [visible(row[0]) for row in rows])
+        axis.set_yticks(list(heights), [_name(row[0]) for row in rows])
         axis.set_ylim(len(rows) - 0.4, -0.6)
         _share_axis(axis.xaxis)
         axis.set_xlabel(x_label)

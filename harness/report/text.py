@@ -10,15 +10,11 @@ from typing import Any
 from markupsafe import Markup
 
 _REORDERING = (*range(0x200E, 0x2010), *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF)
-_VISIBLE: dict[int, str] = {
-    **{code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"},
-    0x7F: "\u2421",
-    **{code: f"⟨U+{code:04X}⟩" for code in (*range(0x80, 0xA0), *_REORDERING)},
-}
+_VISIBLE: dict[int, str] = {code: f"⟨U+{code:04X}⟩" for code in (*range(0x20), *range(0x7F, 0xA0), *_REORDERING) if chr(code) not in "\n\t"}
 
 
 def visible(text: object) -> str:
-    """`text` with every control, line-separator and text-reordering character replaced by a visible sign for it.
+    """`text` with every control, line-separator and text-reordering character replaced by its code point, "⟨U+001B⟩".
 
     Newlines and tabs stay; lone surrogates become "?", so that the result always encodes as UTF-8.
     """
@@ -53,4 +49,4 @@ def script_json(payload: Any) -> Markup:
 def packed(payload: Any) -> dict[str, str]:
     """`payload` as gzipped JSON in base64, which the page's script unpacks (model text shrinks about fourfold)."""
     raw = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
-    return {"encoding": "gzip+base64", "data": base64.b64encode(gzip.compress(raw, 9, mtime=0)).decode("ascii")}
+    return {"encoding": "gzip+base64", "data": base64.b64encode(gzip.compress(raw, 6, mtime=0)).decode("ascii")}

@@ -73,9 +73,9 @@ def primary_samples(study: Mapping[str, Any], samples: pd.DataFrame) -> pd.DataF
     """The rows of each task's primary metric; of the first one written for tasks that the study does not describe."""
     if samples.empty:
         return samples
-    metrics = {task: entry["metric"] for task, entry in (study.get("tasks") or {}).items()}
-    first = samples.groupby("task", sort=False)["metric"].transform("first")
-    return samples[samples["metric"] == samples["task"].map(metrics).fillna(first)]
+    first = samples.drop_duplicates("task").set_index("task")["metric"].to_dict()
+    metrics = first | {task: entry["metric"] for task, entry in (study.get("tasks") or {}).items()}
+    return samples[samples["metric"] == samples["task"].map(metrics)]
 
 
 def seed_scores(primary: pd.DataFrame, tasks: Sequence[str]) -> dict[str, dict[int, dict[str, float]]]:
