@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from harness.errors import SourceError
@@ -26,11 +27,25 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     """
     quiet = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "TQDM_DISABLE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     command = [sys.executable, "-m", "harness.models.convert", str(gguf), str(folder)]
-    done = subprocess.run(command, env={**os.environ, **quiet}, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        reason = lines[-1] if lines else f"the converter ended with {done.returncode}"
+    with subprocess.Popen(
+        command, env={**os.environ, **quiet}, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        messages = process.stderr.read()
+    if process.returncode != 0:
+        lines = [line for line in messages.splitlines() if line.strip()]
+        reason = lines[-1] if lines else f"the converter ended with {process.returncode}"
         raise SourceError(f"{gguf.name}: cannot be converted to safetensors: {reason}")
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the parent does, so that a converter whose parent was killed writes nothing more into the cache."""
+
+    def wait() -> None:
+        sys.stdin.read()  # returns when the parent's end of the pipe is closed, whatever ended it
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _convert(gguf: Path, folder: Path) -> None:
@@ -47,4 +62,5 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    _end_with_parent()
     _convert(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,5 +1,7 @@
 """GGUF to safetensors on a tiny random llama written here."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import gguf
@@ -70,3 +72,13 @@ def test_a_damaged_gguf_file_is_one_message_with_the_reason(tmp_path: Path, monk
     with pytest.raises(SourceError, match=r"^bad.gguf: cannot be converted to safetensors: \w+"):
         resolve(f"file:{tmp_path / 'bad.gguf'}", quiet=True)
     assert not list((tmp_path / "cache" / "selfteach").glob("*bad*"))
+
+
+def test_the_converter_ends_with_its_parent(tmp_path: Path) -> None:
+    write_tiny_llama(tmp_path / "tiny.gguf")
+    command = [sys.executable, "-m", "harness.models.convert", str(tmp_path / "tiny.gguf"), str(tmp_path / "out")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.close()  # what the converter sees when its parent is killed
+    assert process.wait(60) == 1
+    assert not (tmp_path / "out").exists()
