@@ -66,12 +66,19 @@ def card(claim: views.Claim) -> Row:
     return {"primary": primary, "others": others, "drawing": drawing}
 
 
+def _own_seeds(run: RunResults, by_seed: dict[str, dict[int, dict[str, float]]]) -> dict[str, dict[int, dict[str, float]]]:
+    """One entry for each checkpoint: a method without randomness was scored once, whatever the number of seeds."""
+    own = views.distinct(run.trials, "score_stage")
+    kept = set(zip(own["method"], own["seed"], strict=True))
+    return {method: {seed: scores for seed, scores in seeds.items() if (method, seed) in kept} for method, seeds in by_seed.items()}
+
+
 def leaderboard(run: RunResults, primary: pd.DataFrame) -> Row:
     """Rows with drawings, per-task cells, and each seed's scores; `primary`: see `views.primary_samples`."""
     board = run.leaderboard
     rows = [dict.fromkeys(_ROW_KEYS) | row for row in board.get("rows") or []]
     tasks = list(dict.fromkeys(task for row in rows for task in row.get("per_task") or {}))
-    by_seed = views.seed_scores(primary, tasks)
+    by_seed = _own_seeds(run, views.seed_scores(primary, tasks))
     macros = {method: [scores[""] for scores in seeds.values() if "" in scores] for method, seeds in by_seed.items()}
     scale = Scale([value for row in rows for value in (row["value"], *(row["interval"] or ()), *macros.get(row["method"], ()))])
     for row in rows:
@@ -82,7 +89,7 @@ def leaderboard(run: RunResults, primary: pd.DataFrame) -> Row:
     for task in tasks:
         cells = [(row.get("per_task") or {}).get(task) for row in rows]
         chance = next((cell.get("chance") for cell in cells if cell), None)
-        filled = [cell and dict.fromkeys(("value", "interval", "n", "at_chance")) | cell for cell in cells]
+        filled = [cell and dict.fromkeys(("value", "interval", "n", "n_total", "at_chance")) | cell for cell in cells]
         task_rows.append({"name": task, "chance": chance, "cells": filled})
     return {
         "metric_text": board.get("metric_text") or "Mean of the tasks", "rows": rows, "tasks": task_rows,

@@ -119,7 +119,7 @@ def _error(point: Point) -> np.ndarray[Any, Any] | None:
 
 
 def _share_axis(axis: Any) -> None:
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
 
 
 def _flops_axis(axis: Any, label: str, largest: float) -> None:

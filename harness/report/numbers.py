@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 MISSING = "–"
-_MINUS, _THIN, _NARROW = "\u2212", "\u2009", "\u202f"
+_MINUS, _NARROW = "\u2212", "\u202f"
 _SI = ((1e24, "Y"), (1e21, "Z"), (1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -30,7 +30,7 @@ def number(value: Any) -> str:
         return "0"
     exponent = math.floor(math.log10(abs(value)))
     if not -4 < exponent < 7:
-        return _minus(f"{value / 10**exponent:.2f}") + f"{_THIN}×{_THIN}10" + str(exponent).translate(_SUPERSCRIPT)
+        return _minus(f"{value / 10**exponent:.2f}") + f"{_NARROW}×{_NARROW}10" + str(exponent).translate(_SUPERSCRIPT)
     decimals = max(0, 2 - exponent)
     text = f"{value:,.{decimals}f}".replace(",", _NARROW)
     return _minus(text.rstrip("0").rstrip(".") if "." in text and value == int(value) else text)
@@ -43,17 +43,17 @@ def count(value: Any) -> str:
 
 def percent(value: Any) -> str:
     """A share as "41.2 %"."""
-    return MISSING if absent(value) else _minus(f"{100 * float(value):.1f}{_THIN}%")
+    return MISSING if absent(value) else _minus(f"{100 * float(value):.1f}{_NARROW}%")
 
 
 def points(value: Any) -> str:
     """A difference of shares as signed percentage points, "+3.4 pp"."""
-    return MISSING if absent(value) else _minus(f"{100 * float(value):+.1f}{_THIN}pp")
+    return MISSING if absent(value) else _minus(f"{100 * float(value):+.1f}{_NARROW}pp")
 
 
 def signed_percent(value: Any) -> str:
     """A relative difference as "+12.3 %"."""
-    return MISSING if absent(value) else _minus(f"{100 * float(value):+.1f}{_THIN}%")
+    return MISSING if absent(value) else _minus(f"{100 * float(value):+.1f}{_NARROW}%")
 
 
 def factor(value: Any) -> str:
@@ -71,7 +71,7 @@ def prefixed(value: Any, unit: str) -> str:
     if absent(value):
         return MISSING
     scale, prefix = si_scale(float(value))
-    return f"{number(float(value) / scale)}{_THIN}{prefix}{unit}"
+    return f"{number(float(value) / scale)}{_NARROW}{prefix}{unit}"
 
 
 def si_scale(value: float) -> tuple[float, str]:
@@ -93,11 +93,11 @@ def seconds(value: Any) -> str:
         return MISSING
     value = float(value)
     if value < 60:
-        return f"{number(value)}{_THIN}s"
+        return f"{number(value)}{_NARROW}s"
     minutes, rest = divmod(round(value), 60)
     if minutes < 60:
-        return f"{minutes}{_THIN}min {rest:02d}{_THIN}s"
-    return f"{minutes // 60}{_THIN}h {minutes % 60:02d}{_THIN}min"
+        return f"{minutes}{_NARROW}min {rest:02d}{_NARROW}s"
+    return f"{minutes // 60}{_NARROW}h {minutes % 60:02d}{_NARROW}min"
 
 
 def p_value(value: Any) -> str:

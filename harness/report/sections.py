@@ -92,8 +92,14 @@ def _last_run(run_dir: Path) -> str | None:
 def _scores(run: RunResults, methods: Sequence[str], board: Row, palette: charts.Palette) -> Row:
     """Per-seed table, cost-quality chart and robustness."""
     tasks = [task["name"] for task in board["tasks"]]
+    shared = set(run.trials.loc[run.trials.duplicated(["method", "score_stage"]), "method"])
     seed_rows = [
-        {"method": method, "seed": seed, "macro": scores.get(""), "tasks": [scores.get(task) for task in tasks]}
+        {
+            "method": method,
+            "seed": "all" if method in shared else seed,
+            "macro": scores.get(""),
+            "tasks": [scores.get(task) for task in tasks],
+        }
         for method in methods
         for seed, scores in sorted(board["by_seed"].get(method, {}).items())
     ]
@@ -101,14 +107,7 @@ def _scores(run: RunResults, methods: Sequence[str], board: Row, palette: charts
     complete = [row for row in drops if not numbers.absent(row.get("clean")) and not numbers.absent(row.get("value"))]
     bells = [(f"{row['method']} · {row['perturbation']}", row["method"], row["clean"], row["value"]) for row in complete]
     chart = charts.dumbbells(bells, palette, x_label="mean score", first="clean", second="perturbed", name="robustness") if bells else ""
-    return {"seed_rows": seed_rows, "robustness": drops, "robustness_chart": chart, "base_repeated": _base_repeated(run)} | _cost(
-        run, board, palette
-    )
-
-
-def _base_repeated(run: RunResults) -> bool:
-    trials = run.trials
-    return bool(len(trials) and (trials.groupby("method")["score_stage"].nunique() < trials.groupby("method")["seed"].nunique()).any())
+    return {"seed_rows": seed_rows, "robustness": drops, "robustness_chart": chart} | _cost(run, board, palette)
 
 
 def _cost(run: RunResults, board: Row, palette: charts.Palette) -> Row:

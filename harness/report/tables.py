@@ -15,7 +15,7 @@ from harness.report.text import visible
 _LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    "\u2212": r"\ensuremath{-}", "\u2013": "--", "\u2009": r"\,", "\u202f": r"\,", "×": r"\ensuremath{\times}", "\n": " ", "\t": " ",
+    "\u2212": r"\ensuremath{-}", "\u2013": "--", "\u202f": r"\,", "×": r"\ensuremath{\times}", "\n": " ", "\t": " ",
 })  # fmt: skip
 
 

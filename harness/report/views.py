@@ -58,9 +58,15 @@ def summary(found: Sequence[Claim], leaderboard: Row) -> list[str]:
         best = max(rows, key=lambda row: -np.inf if numbers.absent(row.get("value")) else row["value"])
         score = f"{numbers.percent(best.get('value'))} {numbers.interval(best.get('interval'))}"
         tied = [str(row["method"]) for row in rows if row is not best and row.get("tied_with_best")]
-        rest = f"cannot be told apart from {' and '.join(tied)}" if tied else "is ahead of all others beyond its interval"
+        rest = (
+            f"cannot be told apart from {_listed(tied)}" if tied else "is ahead of every other method beyond doubt (adjusted paired tests)"
+        )
         sentences.append(f"Highest score: {best['method']} with {score}; at this size of study it {rest}.")
     return sentences
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def method_order(trials: pd.DataFrame, leaderboard: Row) -> list[str]:
@@ -127,12 +133,18 @@ def pool_validation(primary: pd.DataFrame) -> list[Row]:
     return found
 
 
+def distinct(trials: pd.DataFrame, stage: str) -> pd.DataFrame:
+    """Trials without the repetitions of methods that have no randomness and share one `stage` for every seed; `shared` marks those."""
+    marked = trials.assign(shared=trials.groupby(["method", stage], dropna=False)["seed"].transform("size") > 1)
+    return marked.drop_duplicates(["method", stage])
+
+
 def spend(trials: pd.DataFrame, ledger: pd.DataFrame) -> list[Row]:
-    """One row per trial of the matched-compute audit: FLOPs against budget, tokens, padding, wall seconds, labels."""
+    """One row per training of the matched-compute audit: FLOPs against budget, tokens, padding, wall seconds, labels."""
     train = ledger[ledger["account"] == "train"] if len(ledger) else ledger
     totals = train.groupby("trial_id")[["tokens", "padding"]].sum() if len(train) else pd.DataFrame(columns=["tokens", "padding"])
     found = []
-    for trial in trials.to_dict("records"):
+    for trial in distinct(trials, "train_stage").to_dict("records"):
         budget, flops = (None if numbers.absent(trial.get(key)) else float(trial[key]) for key in ("budget_flops", "train_flops"))
         share = flops / budget if budget and flops is not None else None
         tokens = totals.loc[trial["trial_id"]] if trial["trial_id"] in totals.index else {"tokens": None, "padding": None}
@@ -202,15 +214,15 @@ def _first_of_each(rows: Sequence[Row], key: Callable[[Row], str]) -> list[Row]:
 
 def notes(study: Mapping[str, Any], trials: pd.DataFrame, leaderboard: Row, verdicts: Sequence[Row]) -> list[str]:
     """The limits a reader must know, those that follow from the run first."""
-    found = [str(note) for note in leaderboard.get("notes") or ()]
-    found += [str(note) for note in study.get("notes") or ()]
+    judged = [str(note) for note in leaderboard.get("notes") or ()]
+    found = judged + [str(note) for note in study.get("notes") or ()]
     n_seeds = trials["seed"].nunique() if len(trials) else 0
-    if n_seeds < FEW_SEEDS:
+    if n_seeds < FEW_SEEDS and not judged:
         found.append(
             f"Only {n_seeds} training seed{'' if n_seeds == 1 else 's'}: below {FEW_SEEDS} the spread between trainings is hardly known."
         )
     missing = int((trials["status"] != FINISHED).sum()) if len(trials) else 0
-    if missing:
+    if missing and not judged:
         found.append(f"{missing} of {len(trials)} trials are not finished; scores cover the rest.")
     if not verdicts:
         found.append("No claim was judged in this run.")

@@ -30,6 +30,10 @@ def study(seeds: int, hostile: str) -> dict[str, Any]:
         "budget": {"train_flops": BUDGET},
         "seeds": list(range(seeds)),
         "methods": [{"name": name} for name in METHODS],
+        "tasks": {
+            task: {"metric": "exact_match", "suite": "complex_understanding", "chance": chance, "higher_is_better": True}
+            for task, chance in TASKS.items()
+        },
         "plan": {"trials": [], "setting": {"device": "cpu", "precision": "bfloat16", "threads": 1}},
         "provenance": {
             "machine": {"processor": "AMD EPYC", "cores": 2, "memory_gib": 23.4},
@@ -85,8 +89,8 @@ def trials(rng: np.random.Generator, seeds: int, failed: str | None) -> pd.DataF
                     "method": method,
                     "variant": "",
                     "seed": seed,
-                    "train_stage": f"t{seed}{method}"[:8],
-                    "score_stage": f"s{seed}{method}"[:8],
+                    "train_stage": f"t-{method}-{seed if trained else 'all'}",
+                    "score_stage": f"s-{method}-{seed if trained else 'all'}",
                     "status": "failed" if f"{method}-{seed}" == failed else "finished",
                     "device": "cpu",
                     "wall_s": 95.0 + rng.normal(0, 4) if trained else 0.0,

@@ -232,7 +232,8 @@ def test_a_browser_shows_the_samples_and_runs_nothing_else(run, tmp_path):
     path = tmp_path / "report.html"
     path.write_text(page(hostile_everywhere(run)), encoding="utf-8")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync",
-             "--disable-component-update", f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom"]  # fmt: skip
+             "--disable-component-update",
+             f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom"]  # fmt: skip
     dom = subprocess.run([chromium, *flags, path.as_uri()], capture_output=True, text=True, check=True, timeout=120).stdout
     shown = Page(dom)
     assert "items match" in shown.text()

@@ -63,6 +63,12 @@ def test_spend_shows_share_of_budget_and_padding_apart():
     assert next(row for row in rows if row["method"] == "base")["share"] == 0
 
 
+def test_methods_without_randomness_are_listed_once():
+    run = synthetic_run(items=2)
+    rows = views.spend(run.trials, run.ledger)
+    assert [(row["method"], row["shared"]) for row in rows if row["method"] in ("base", "sft")] == [("base", True), *[("sft", False)] * 3]
+
+
 def test_claims_keep_their_order_and_lead_with_the_primary_reading():
     found = views.claims(
         [{"claim_id": "b", "reading": "x"}, {"claim_id": "a", "reading": "y"}, {"claim_id": "b", "reading": "z", "primary": True}]
@@ -79,7 +85,8 @@ def test_summary_counts_verdicts_and_names_the_best():
     assert "sft" in ranked
     assert "base" not in ranked
     rows[1]["tied_with_best"] = True
-    assert "cannot be told apart from base" in views.summary([], {"rows": rows, "matched": True})[0]
+    rows += [{"method": name, "value": 0.1, "tied_with_best": True} for name in ("rlhf", "dpo")]
+    assert "cannot be told apart from base, rlhf and dpo" in views.summary([], {"rows": rows, "matched": True})[0]
 
 
 def test_summary_ranks_nothing_when_compute_was_not_matched():
