@@ -18,14 +18,20 @@ def test_items_only_is_fooled_by_seeds_and_the_crossed_model_is_not():
     assert rates["crossed, Satterthwaite"] < 0.05 + 3.3 * (0.05 * 0.95 / 300) ** 0.5
 
 
+def test_one_seed_has_no_test_on_seed_means():
+    rates = false_alarms(World(1, 50), replications=5, rng=np.random.default_rng(2))
+    assert np.isnan(rates["t on seed means"])
+    assert not np.isnan(rates["items only"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("n_seeds", [3, 5, 10])
 @pytest.mark.parametrize(("seed_sd", "seed_task_sd"), [(0.0, 0.0), (0.3, 0.0), (0.3, 0.3)])
 def test_macro_false_alarms(n_seeds, seed_sd, seed_task_sd):
     world = World(n_seeds, 100, 4, seed_sd, seed_task_sd)
     rates = false_alarms(world, replications=1500, rng=np.random.default_rng([n_seeds, int(10 * seed_sd), int(10 * seed_task_sd)]))
-    # Three seeds leave two degrees of freedom: Satterthwaite is known to reach .075 there (docs/statistics.md).
-    allowed = 0.075 if n_seeds == 3 else 0.06
+    # Three seeds leave two degrees of freedom: Satterthwaite is known to reach .08 there (docs/statistics.md).
+    allowed = 0.08 if n_seeds == 3 else 0.06
     assert rates["crossed, Satterthwaite"] < allowed + 3.3 * (allowed * (1 - allowed) / 1500) ** 0.5
 
 
