@@ -21,7 +21,8 @@ from harness.models.student import compute_dtype
 from harness.scoring.prefix import Score, TokenPair, score_pairs, truncate
 
 Dtype = Literal["float32", "bfloat16"]
-TOKEN_BUDGET = 2048
+TOKEN_BUDGETS = {"cpu": 1024, "cuda": 32_768}
+"""Padded tokens in a batch where they were fastest (CPU: measured at 1024, 2048, 4096)."""
 
 
 class ScoredStudent(Protocol):
@@ -57,14 +58,15 @@ class StudentEngine(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         dtype: Dtype | None = None,
         seed: int = 0,
         max_length: int | None = None,
-        token_budget: int = TOKEN_BUDGET,
+        token_budget: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         super().__init__()
         self.student, self.model, self.tokenizer = student, student.model, student.tokenizer
         self._device = self.model.device
         self.dtype = getattr(torch, dtype) if dtype else compute_dtype(self.model.device)
-        self.seed, self.token_budget = seed, token_budget
+        self.seed = seed
+        self.token_budget = token_budget or TOKEN_BUDGETS.get(self.model.device.type, TOKEN_BUDGETS["cpu"])
         self.max_length = max_length or _max_length(self.model.config)
         self._progress = progress
         self._completions: dict[tuple[str, str], list[Completion]] = {}

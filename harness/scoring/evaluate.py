@@ -60,7 +60,7 @@ def run(
         units = [
             _unit(selection, task, perturbation)
             for selection, task in zip(selections, _load_tasks(selections), strict=True)
-            for perturbation in (CLEAN, *perturbations)
+            for perturbation in (CLEAN, *(perturbations if selection.suite.evaluation else ()))
         ]
         # Only generation gets the chat template, as lm-eval users do by default; so there are two runs, each with all its tasks at once.
         for generation in (False, True):

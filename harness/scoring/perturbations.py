@@ -71,10 +71,10 @@ def protected_mask(text: str, protected: Collection[str] = ()) -> list[bool]:
     """For each character, whether it must stay as it is.
 
     Args:
-        protected: further words or phrases (whole, case-insensitive) that must stay wherever they occur.
+        protected: further words or phrases (whole, any case, also in the plural) that must stay wherever they occur.
     """
     mask = [False] * len(text)
-    own = [re.compile(rf"(?<![A-Za-z]){re.escape(phrase)}(?![A-Za-z])", re.IGNORECASE) for phrase in protected if phrase]
+    own = [re.compile(rf"(?<![A-Za-z]){re.escape(phrase)}s?(?![A-Za-z])", re.IGNORECASE) for phrase in protected if phrase]
     for pattern in (*_PROTECTED, _CUE, *own):
         for match in pattern.finditer(text):
             mask[match.start() : match.end()] = [True] * (match.end() - match.start())

@@ -126,7 +126,7 @@ def score(
     seed: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
-    """Scores a student on suites, clean and under each perturbation.
+    """Scores a student on suites, clean and (the training pool's validation apart) under each perturbation.
 
     The items and their perturbations do not depend on `seed`: they are the same for every method and seed. What the model computes
     is charged to account "eval", phase "score" of `ledger`, which the student must be attached to.

@@ -17,15 +17,18 @@ from datasets import Dataset, DatasetDict
 
 from harness.core.records import Constraint, Instruction
 from harness.instructions.families import TRAIN_FAMILIES
+from harness.instructions.reasoning import Split
 from harness.instructions.verify import verify
 from tasks.pool import constraint_items, reasoning_items
 
 ITEMS_SEED = 0
 """Items are the same for every study; a study's limit takes a fixed subset."""
+MIN_FRAMED = 15
+"""Fewer texts than this cannot tell a family's wording from its content: then nothing is perturbed but the sentence before it."""
 _WORD = re.compile(r"[A-Za-z]+")
 
 
-def reasoning(*, families: Sequence[str], split: str, n_per_family: int, **_: Any) -> DatasetDict:
+def reasoning(*, families: Sequence[str], split: Split, n_per_family: int, **_: Any) -> DatasetDict:
     """`n_per_family` questions of each reasoning-gym family."""
     documents: list[dict[str, Any]] = []
     for family in families:
@@ -40,9 +43,10 @@ def validation_reasoning(*, n_per_family: int, **_: Any) -> DatasetDict:
     return reasoning(families=TRAIN_FAMILIES, split="validation", n_per_family=n_per_family)
 
 
-def constraints(*, split: str, n: int, ks: Sequence[int], **_: Any) -> DatasetDict:
-    """`n` instructions, each with as many constraints as one of `ks` says (in equal shares)."""
-    items = constraint_items(split, n, ks, ITEMS_SEED)
+def constraints(*, split: Split, n: int, k_range: tuple[int, int], **_: Any) -> DatasetDict:
+    """`n` instructions with as many constraints as `k_range` (both ends included) says, in equal shares."""
+    low, high = k_range
+    items = constraint_items(split, n, (low, high), ITEMS_SEED)
     return _dataset([_document(item, protected=_parameter_words(item), content=item.body) for item in items])
 
 
@@ -61,18 +65,7 @@ def _document(item: Instruction, *, protected: list[str], content: str) -> dict[
 
 
 def _dataset(documents: list[dict[str, Any]]) -> DatasetDict:
-    """Of items with equal text (small generators repeat themselves) the later ones are skipped."""
-    shown = Counter[str]()
-    kept, repeated = [], []
-    for document in documents:
-        text = document["body"] + document["rest"]
-        shown[text] += 1
-        if shown[text] == 1:
-            kept.append(document)
-        else:
-            repeated.append({"id": f"{document['id']}-{shown[text]}", "reason": "the generator made this item before", "question": text})
-    splits = {"test": Dataset.from_list(kept)}
-    return DatasetDict(splits | {"skipped": Dataset.from_list(repeated)} if repeated else splits)
+    return DatasetDict({"test": Dataset.from_list(documents)})
 
 
 def _target(item: Instruction) -> str:
@@ -86,13 +79,14 @@ def _words(text: str) -> list[str]:
 
 
 def _framing(texts: Sequence[str]) -> set[str]:
-    """Words that stand in every text equally often: the wording around what differs. Too few texts show no difference, hence no framing."""
-    counts = [Counter(_words(text)) for text in texts]
-    return {word for word, count in counts[0].items() if all(other[word] == count for other in counts)} if len(texts) > 2 else set()
+    """A family's own wording: words of at least one text in seven. Generators have up to five templates; names and values are rarer."""
+    counts = Counter(word for text in texts for word in set(_words(text)))
+    return {word for word, count in counts.items() if count * 7 >= len(texts)} if len(texts) >= MIN_FRAMED else set()
 
 
 def _parameter_words(item: Instruction) -> list[str]:
-    return sorted({word for constraint in item.constraints for word in _words(json.dumps(constraint.params))})
+    values = [value for constraint in item.constraints for value in constraint.params.values()]
+    return sorted({word for value in values if isinstance(value, str | list) for word in _words(str(value))})
 
 
 def _instruction(doc: dict[str, Any]) -> Instruction:
