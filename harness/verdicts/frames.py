@@ -157,14 +157,19 @@ class Scores:
         return self._cells[key]
 
 
-def is_trained(method: str) -> bool:
-    """Whether `method` is one that trains. Only `base` does not; a method that fails to spend is unmatched, not untrained."""
-    return method.partition(":")[0] != UNTRAINED
+def is_trained(trials: pd.DataFrame, method: str) -> bool:
+    """Whether `method` trains: not if it is `base`, or one stage serves all its seeds and spent nothing.
+
+    A method that ought to train and spent nothing in each seed's own stage is unmatched, not untrained.
+    """
+    mine = trials[(trials["method"] == method) & (trials["status"] == "finished")]
+    idle = len(mine) > 0 and mine["train_stage"].nunique() == 1 and bool((mine["train_flops"] == 0).all())
+    return not (idle or method.partition(":")[0] == UNTRAINED)
 
 
 def compute_spread(trials: pd.DataFrame, methods: Sequence[str]) -> tuple[float, str]:
     """Largest |train FLOPs / budget − 1| over the finished trials of the trained `methods`, and whose it is."""
-    rows = trials[trials["method"].isin([method for method in methods if is_trained(method)]) & (trials["status"] == "finished")]
+    rows = trials[trials["method"].isin([method for method in methods if is_trained(trials, method)]) & (trials["status"] == "finished")]
     worst, owner = 0.0, ""
     for row in rows.to_dict("records"):
         away = abs(float(row["train_flops"]) / float(row["budget_flops"]) - 1)

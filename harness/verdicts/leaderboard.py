@@ -72,7 +72,7 @@ def _row(method: str, tasks: list[str], trials: pd.DataFrame, scores: Scores) ->
     macro = contrast(_fit(shared), (1,))
     row: dict[str, Any] = {
         "method": method, "value": macro.estimate, "interval": _bounded(macro), "n_seeds": len(seeds), "n_items": macro.n_items,
-        "n_dropped": sum(part.n_total for part in shared) - macro.n_items, "trained": is_trained(method),
+        "n_dropped": sum(part.n_total for part in shared) - macro.n_items, "trained": is_trained(trials, method),
         "per_task": {part.task: _task_entry(part, scores) for part in shared},
         "robustness": {name: entry for name in scores.perturbations if (entry := _robustness(method, name, tasks, seeds, scores))},
     }  # fmt: skip
@@ -162,10 +162,10 @@ def _notes(trials: pd.DataFrame, scores: Scores, spread: float, owner: str) -> l
     unfinished = trials[trials["status"] != "finished"]
     if len(unfinished):
         notes.append(f"Trials without scores: {', '.join(str(name) for name in unfinished['trial_id'])}.")
-    untrained = [method for method in scores.methods if not is_trained(method)]
+    untrained = [method for method in scores.methods if not is_trained(trials, method)]
     if untrained:
         notes.append(f"{', '.join(untrained)}: spends no training compute; there to show what training changed.")
-    seeds = [len(scores.seeds([method])) for method in scores.methods if is_trained(method)]
+    seeds = [len(scores.seeds([method])) for method in scores.methods if is_trained(trials, method)]
     if seeds and min(seeds) < FEW_SEEDS:
         notes.append(f"Only {min(seeds)} training seeds: how much training runs differ is poorly known below {FEW_SEEDS}.")
     if len(scores.methods) > 1:

@@ -104,3 +104,12 @@ def test_a_run_without_scores_has_an_empty_board(made_run):
     run = made_run(SHARES, items=2)
     run.samples = run.samples.iloc[:0]
     assert leaderboard(run)["rows"] == []
+
+
+def test_an_untrained_method_of_another_name_does_not_stop_the_ranking(made_run):
+    run = made_run(SHARES, items=20)
+    for frame in (run.samples, run.trials):
+        frame["method"] = frame["method"].replace("base", "untouched")
+    board = leaderboard(run)
+    assert board["matched"]
+    assert any(note.startswith("untouched: spends no training compute") for note in board["notes"])
