@@ -30,7 +30,7 @@ def print_table(
     writer: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()
 ) -> None:
     """Prints a table; columns named in `right` are right-aligned."""
-    table = Table(title=Text(visible(title)), title_justify="left", show_edge=False, pad_edge=False)
+    table = Table(title=Text(visible(title)) if title else None, title_justify="left", show_edge=False, pad_edge=False)
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:

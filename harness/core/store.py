@@ -61,8 +61,10 @@ class RunStore:
             lock.write(str(os.getpid()))
             lock.flush()
             self._clean()
-            yield
-            self._clean()
+            try:
+                yield
+            finally:
+                self._clean()
 
     def holder(self) -> int | None:
         """The pid of the process that holds the lock, or None if the run is not running."""

@@ -173,15 +173,12 @@ class LocalExecutor:
         worker.process.join()
 
     def _stop(self) -> None:
+        # Killed, idle or not: a stage exists whole or not at all, and an interpreter with torch takes seconds to leave by itself.
         for worker in self._pool:
+            worker.process.kill()
+        for worker in self._pool:
+            worker.process.join()
             worker.connection.close()
-            if worker.stage is not None:
-                worker.process.kill()
-        for worker in self._pool:
-            worker.process.join(timeout=5)
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
         self._pool.clear()
 
 
@@ -229,6 +226,8 @@ def _environment(threads: int) -> Iterator[None]:
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONHASHSEED": "0",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        # Python's tracker of shared semaphores warns about those of killed workers, which it has just cleaned up.
+        "PYTHONWARNINGS": ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker:UserWarning"])),
     }
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)

@@ -88,6 +88,14 @@ class Workplace:
         output, _ = process.communicate(timeout=120)
         return process.returncode, output
 
+    def main(self, *arguments: object) -> int:
+        """Runs `selfteach <arguments>` in this process (workers are processes of their own all the same); the exit code."""
+        from harness.cli import main
+
+        with pytest.raises(SystemExit) as stop:
+            main([*map(str, arguments)])
+        return int(stop.value.code or 0)
+
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Waits until `condition` holds; fails the test after `seconds`."""
@@ -106,6 +114,15 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """The run folder of the template study, computed without interruption."""
+    place = Workplace(tmp_path_factory.mktemp("reference"), tiny_model)
+    code, output = place.selfteach("run", place.write(), PYTHONPATH=str(PLUGINS), XDG_CACHE_HOME=str(place.root / "cache"))
+    assert code == 0, output
+    return place.run_dir
+
+
 @pytest.fixture
 def workplace(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workplace]:
     monkeypatch.chdir(tmp_path)
@@ -118,4 +135,4 @@ def workplace(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch)
     for process in place.running:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        process.communicate()

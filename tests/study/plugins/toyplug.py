@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import signal
 import time
@@ -13,6 +15,14 @@ from harness.core.records import Demonstration, Instruction
 from harness.errors import BudgetExceeded
 from harness.models.finetune import FinetuneConfig, finetune
 from harness.scoring.suites import Suite, Task
+
+
+CORPUS_ROW = {
+    "id": "1", "seed_id": "s", "parent_id": "s", "lineage": [{"operation": "deepen", "text": "a\u2028b"}], "operation": "deepen",
+    "family": "sum", "instruction": "a line\u2028inside", "constraints": [], "response": "2", "verified": True, "kept": True,
+    "reject_reason": None, "reward": {"validity": 1.0, "novelty": 1.0, "learnability": 1.0, "total": 1.0}, "samples": 1, "pass_rate": 1.0,
+    "step": 1,
+}  # fmt: skip
 
 
 class _Config(BaseModel):
@@ -34,9 +44,8 @@ class ToyConfig(_Config):
     fail: str = ""
     """Raise this."""
     kill_file: str = ""
-    """Kill the worker as long as this file exists; the last character counts how often more."""
-    wait_file: str = ""
-    """Touch <file>.there and wait while this file exists."""
+    """Kill the worker as often as the number in this file says."""
+    disk_full: bool = False
 
 
 class ToySFT:
@@ -45,6 +54,8 @@ class ToySFT:
     Config = ToyConfig
 
     def train(self, student, pool, ledger, *, rng, config, out):
+        if config.disk_full:
+            raise RuntimeError("while saving") from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if config.fail:
             raise RuntimeError(config.fail)
         if config.kill_file and Path(config.kill_file).exists():
@@ -54,22 +65,23 @@ class ToySFT:
         examples = [
             ([{"role": "user", "content": shown.instruction.text}], shown.response) for shown in pool.demonstrations(64, rng=rng)
         ]
-        (out / "corpus.jsonl").write_text('{"instruction": "a line\u2028inside", "kept": true}\n', encoding="utf-8")
+        (out / "corpus.jsonl").write_text(json.dumps(CORPUS_ROW, ensure_ascii=False) + "\n", encoding="utf-8")
         while ledger.affords(0.02 * ledger.train_flops):
             try:
                 finetune(student, examples, ledger, config=FinetuneConfig(learning_rate=config.learning_rate), rng=rng, max_flops=None)
             except BudgetExceeded:
                 break
-            if config.wait_file:
-                wait_for(config.wait_file)
+            wait_for("TOY_TRAIN_WAIT")
         return student
 
 
-def wait_for(path: str) -> None:
-    if Path(path).exists():
+def wait_for(variable):
+    """Waits while the file that an environment variable names exists; says that it waits by touching <file>.there."""
+    path = os.environ.get(variable)
+    if path and Path(path).exists():
         Path(f"{path}.there").touch()
-    while Path(path).exists():
-        time.sleep(0.05)
+        while Path(path).exists():
+            time.sleep(0.05)
 
 
 class ToyPool:
