@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from harness.core.budget import Ledger
 from harness.core.records import Constraint, Demonstration, Instruction, Preference, Verification
@@ -128,6 +128,7 @@ class MixedPoolConfig(BaseModel):
     """What the pool offers.
 
     `families` names reasoning-gym training families: a list of names, or a mapping of names to settings in place of the easiest ones.
+    A family that is unknown or held out, or settings that its generator refuses, are a mistake of the study file (SpecError).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -141,7 +142,26 @@ class MixedPoolConfig(BaseModel):
     @field_validator("families", mode="before")
     @classmethod
     def _names_to_mapping(cls, families: Any) -> Any:
-        return {name: {} for name in families} if isinstance(families, list) else families
+        named = isinstance(families, list) and all(isinstance(name, str) for name in families)
+        return {name: {} for name in families} if named else families
+
+    @field_validator("families")
+    @classmethod
+    def _training_families(cls, families: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        # Here and not in the pool, so that a study file with a wrong family is refused before anything runs.
+        for family, settings in families.items():
+            if family not in TRAIN_FAMILIES:
+                held_out = "; this one is held out for evaluation" if family in FAMILIES else ""
+                raise SpecError(f"expected a training family{held_out}", value=family, valid=TRAIN_FAMILIES)
+            if settings:
+                check_config(family, settings)
+        return families
+
+    @model_validator(mode="after")
+    def _something_to_draw(self) -> MixedPoolConfig:
+        if not self.families and self.constraint_share < 1:
+            raise SpecError("expected a constraint_share of 1 where no families are named", value=self.constraint_share)
+        return self
 
 
 class MixedPool:
@@ -149,15 +169,11 @@ class MixedPool:
 
     Args:
         ngrams: hashed 8-grams of every evaluation item (harness.scoring.suites.evaluation_ngrams).
-
-    Raises:
-        SpecError: a family is unknown or held out for evaluation, or its settings are refused by its generator.
     """
 
     Config = MixedPoolConfig
 
     def __init__(self, config: MixedPoolConfig, *, ledger: Ledger, rng: np.random.Generator, ngrams: frozenset[int]) -> None:
-        check_families(config)
         self.config, self._ledger, self._ngrams = config, ledger, ngrams
         self.annotators = Annotators(config.annotators)
         self._families = list(config.families)
@@ -227,19 +243,3 @@ class MixedPool:
         response = demonstration(instruction)
         assert response is not None, instruction
         return Demonstration(without_answers(instruction), response)
-
-
-def check_families(config: MixedPoolConfig) -> None:
-    """Refuses families that methods must not learn from.
-
-    Raises:
-        SpecError: names the key `families`, the value, and the valid names.
-    """
-    for family, settings in config.families.items():
-        if family not in TRAIN_FAMILIES:
-            held_out = family in FAMILIES
-            expected = "expected a training family; this one is held out for evaluation" if held_out else "expected a training family"
-            raise SpecError(expected, key="pool.config.families", value=family, valid=TRAIN_FAMILIES)
-        check_config(family, settings, key=f"pool.config.families.{family}")
-    if not config.families and config.constraint_share < 1:
-        raise SpecError("expected 1 where no families are named", key="pool.config.constraint_share", value=config.constraint_share)

@@ -283,7 +283,7 @@ KINDS = (
         "postscript",
         "start_end",
         describe=lambda params: "Add a postscript after the text, opened by P.S. on a new line.",
-        check=lambda response, params: bool(re.search(r"^p\.s\. *\S", response.strip(), re.IGNORECASE | re.MULTILINE)),
+        check=lambda response, params: bool(re.search(r"\w.*\n\s*p\.s\. *\w", response, re.IGNORECASE)),
         satisfy=lambda response, params: f"{response.rstrip()}\n\nP.S. Write back when it suits.",
         stage=5,
         sample=lambda rng: {},

@@ -56,22 +56,22 @@ def _entry(family: str, config: dict[str, Any], seed: int, index: int) -> dict[s
     return entry
 
 
-def check_config(family: str, config: dict[str, Any], *, key: str) -> None:
+def check_config(family: str, config: dict[str, Any]) -> None:
     """Tries a generator's settings.
 
     Raises:
-        SpecError: a setting is unknown or out of range; names `key`.
+        SpecError: a setting is unknown or out of range.
     """
     import reasoning_gym
 
     known = vars(reasoning_gym.create_dataset(family).config).keys() - {"seed", "size"}
     for name in config:
         if name not in known:
-            raise SpecError(f"expected a setting of reasoning-gym's {family}", key=f"{key}.{name}", value=name, valid=known)
+            raise SpecError(f"expected a setting of reasoning-gym's {family}", value=name, valid=known)
     try:
         _entry(family, {**FAMILIES[family].easiest, **config}, 0, 0)
     except (AssertionError, TypeError, ValueError, IndexError) as error:
-        raise SpecError(f"expected settings that reasoning-gym's {family} accepts ({error})", key=key, value=config) from error
+        raise SpecError(f"expected settings that reasoning-gym's {family} accepts ({error})", value=config) from error
 
 
 def generate(family: str, config: dict[str, Any], seed: int, index: int) -> Instruction:
