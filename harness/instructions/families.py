@@ -108,14 +108,6 @@ _TRAIN = (
         size=_ladder("min_digits", "max_digits", (1, 1), (1, 2), (2, 2)),
         textual=False,
     ),
-    Family(
-        "number_sequence",
-        "The next number is",
-        {"min_value": -20, "max_value": 20},
-        depth=tuple({"max_complexity": value} for value in (1, 2, 3)),
-        size=_ladder("min_terms", "max_terms", (4, 5), (6, 8)),
-        textual=False,
-    ),
 )
 _HELD_OUT = (
     Family(
