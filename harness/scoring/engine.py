@@ -25,6 +25,10 @@ TOKEN_BUDGETS = {"cpu": 1024, "cuda": 32_768}
 """Padded tokens in a batch where they were fastest (CPU: measured at 1024, 2048, 4096)."""
 
 
+PROMPTS = 128
+"""Prompts given to the student at once; between them progress is reported."""
+
+
 class ScoredStudent(Protocol):
     """What the engine needs of a student (harness.models.student.Student has it)."""
 
@@ -46,7 +50,7 @@ class StudentEngine(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         dtype: "float32" or "bfloat16" (autocast over the weights' own type); default: bfloat16 where the device computes it in hardware.
         seed: of sampled generations (greedy ones need none).
         max_length: most tokens the model sees at once; default: its maximum position.
-        progress: called with (requests done, requests in all) of the current kind of request.
+        progress: called with (done, in all) of what is being computed; may be replaced between runs.
     """
 
     backend = "causal"
@@ -68,7 +72,7 @@ class StudentEngine(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         self.seed = seed
         self.token_budget = token_budget or TOKEN_BUDGETS.get(self.model.device.type, TOKEN_BUDGETS["cpu"])
         self.max_length = max_length or _max_length(self.model.config)
-        self._progress = progress
+        self.progress: Callable[[int, int], None] = progress or (lambda done, total: None)
         self._completions: dict[tuple[str, str], list[Completion]] = {}
 
     @property
@@ -154,7 +158,7 @@ class StudentEngine(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
             token_budget=self.token_budget,
             autocast=torch.bfloat16 if self.dtype == torch.bfloat16 else None,
             pad_token_id=self.eot_token_id,
-            progress=self._progress,
+            progress=self.progress,
         )
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
@@ -194,16 +198,21 @@ class StudentEngine(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         by_count: dict[int, list[str]] = defaultdict(list)
         for prompt, count in prompts.items():
             by_count[count if temperature > 0 else 1].append(prompt)
+        done = 0
         for n, texts in by_count.items():
-            completions = self.student.generate_text(
-                self._fitted(texts, self.max_length - max_new_tokens),
-                max_new_tokens=max_new_tokens,
-                temperature=temperature,
-                n=n,
-                seed=self.seed,
-                stop=tuple(text for text in settings["until"] if text),
-            )
-            self._completions.update({(text, key): list(found) for text, found in zip(texts, completions, strict=True)})
+            texts.sort(key=lambda text: (-len(text), text))  # batches do not depend on the order of requests
+            for chunk in (texts[at : at + PROMPTS] for at in range(0, len(texts), PROMPTS)):
+                completions = self.student.generate_text(
+                    self._fitted(chunk, self.max_length - max_new_tokens),
+                    max_new_tokens=max_new_tokens,
+                    temperature=temperature,
+                    n=n,
+                    seed=self.seed,
+                    stop=tuple(text for text in settings["until"] if text),
+                )
+                self._completions.update({(text, key): list(found) for text, found in zip(chunk, completions, strict=True)})
+                done += len(chunk)
+                self.progress(done, len(prompts))
 
     def _fitted(self, prompts: Sequence[str], max_tokens: int) -> list[str]:
         """Prompts cut from the left to `max_tokens`, so that the answer fits."""

@@ -62,14 +62,26 @@ def run(
             for selection, task in zip(selections, _load_tasks(selections), strict=True)
             for perturbation in (CLEAN, *(perturbations if selection.suite.evaluation else ()))
         ]
+        sizes = {unit.key: len(unit.task.eval_docs) if unit.indices is None else len(unit.indices) for unit in units}
+        done = 0
         # Only generation gets the chat template, as lm-eval users do by default; so there are two runs, each with all its tasks at once.
         for generation in (False, True):
             chosen = {unit.key: unit for unit in units if (unit.task.OUTPUT_TYPE == "generate_until") is generation}
-            if chosen:
-                samples = _evaluate(engine, chosen, generation)
-                rows += [row for key, unit in chosen.items() for row in _unit_rows(unit, samples[key], engine)]
+            if not chosen:
+                continue
+            items = sum(sizes[key] for key in chosen)
+            if progress:
+                engine.progress = functools.partial(_report, progress, done, items, sum(sizes.values()))
+            samples = _evaluate(engine, chosen, generation)
+            rows += [row for key, unit in chosen.items() for row in _unit_rows(unit, samples[key], engine)]
+            done += items
     frame = pd.DataFrame(rows, columns=list(SAMPLE_COLUMNS))
     return frame.astype({"value": "Float64", "generated_tokens": "Int64"})
+
+
+def _report(progress: Callable[[int, int], None], before: int, items: int, total: int, done: int, of: int) -> None:
+    """Tells how many items are done, from the share of this run's computations that are."""
+    progress(before + round(items * done / of), total)
 
 
 def _evaluate(engine: StudentEngine, units: dict[str, _Unit], chat: bool) -> dict[str, list[Row]]:

@@ -198,3 +198,10 @@ def test_lm_eval_is_left_as_it_was(toy: Suite) -> None:
     before = module.tqdm
     scored(toy_student(), [])
     assert module.tqdm is before
+
+
+def test_progress_ends_at_the_number_of_prompts(toy: Suite) -> None:
+    seen: list[tuple[int, int]] = []
+    score(toy_student(), [SuiteSpec(name="toy")], ["typos"], ledger=Ledger(account="eval"), seed=0, progress=lambda *at: seen.append(at))
+    assert seen == sorted(seen)
+    assert seen[-1] == (2 * (20 + 4), 2 * (20 + 4))
