@@ -22,12 +22,14 @@ def run_command(path: Path, *, workers: int | None, out: Path | None, as_json: b
     Raises:
         StageFailed: a stage failed; the rest was judged and reported.
     """
+    from harness.cli.conclude import conclude
     from harness.study.display import duration
     from harness.study.run import RUNS, Layout, run_study
 
     writer = console(stderr=as_json)
     study = load_study(path)
-    summary = run_study(study, study_dir=path.parent, run_dir=out or RUNS / study.name, layout=Layout.of(workers), console=writer)
+    run_dir = out or RUNS / study.name
+    summary = run_study(study, study_dir=path.parent, run_dir=run_dir, layout=Layout.of(workers), console=writer, conclude=conclude)
     if as_json:
         print_json({**vars(summary), "results": _conclusions(load_run(summary.run_dir))})
     else:
@@ -44,15 +46,15 @@ def report_command(place: str, *, open_page: bool, as_json: bool) -> None:
     Raises:
         SpecError: there is no such run, or nothing in it is scored yet.
     """
+    from harness.cli.conclude import conclude
     from harness.report.tables import export_tables
-    from harness.study.conclude import conclude
 
     run_dir = find_run(place)
     if load_run(run_dir).samples.empty:
         raise SpecError("nothing is scored in this run yet", value=str(run_dir))
     writer = console(stderr=as_json)
     with RunStore(run_dir).locked():
-        page = conclude(run_dir, writer)
+        page = conclude(run_dir)
         tables = export_tables(run_dir)
     if as_json:
         print_json({"report": page, "tables": tables, "results": _conclusions(load_run(run_dir))})

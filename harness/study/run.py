@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,18 @@ from rich.markup import escape
 
 from harness.core import provenance
 from harness.core.spec import StudySpec
-from harness.core.store import RunStore, is_disk_full, write_json
+from harness.core.store import RunStore, is_disk_full, write_json, write_text
 from harness.errors import StageFailed, StoreError
 from harness.scoring.suites import select
 from harness.study.calibration import calibrate, makespan_s, planned_items, predict
-from harness.study.conclude import conclude, copy_claims
 from harness.study.display import RunDisplay, duration
 from harness.study.executor import LocalExecutor, Outcome, disk_full_message
 from harness.study.plan import Plan, Stage, local_setting, plan_study
+from harness.verdicts.claims import find_claims
 
 RUNS = Path("results/runs")
+CLAIMS = "claims"
+"""Folder of a run with copies of its claim files."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,14 @@ def make_plan(study: StudySpec, layout: Layout) -> Plan:
     return plan_study(study, weights=weights_hash(resolve(study.student.model)), setting=local_setting(layout.threads))
 
 
-def run_study(study: StudySpec, *, study_dir: Path, run_dir: Path, layout: Layout, console: Console) -> RunSummary:
+def run_study(
+    study: StudySpec, *, study_dir: Path, run_dir: Path, layout: Layout, console: Console, conclude: Callable[[Path], Path]
+) -> RunSummary:
     """Runs whatever the study still lacks, then judges and reports what is finished.
 
     Args:
         study_dir: where the study file lies; its claim files may be named from there. They are copied into the run.
+        conclude: judges and reports a run folder, under the lock; returns the report's path. (Reports lie in a layer above this one.)
     Raises:
         StoreError: the folder is in use or the disk is full.
         SourceError: the student cannot be fetched.
@@ -89,7 +95,10 @@ def run_study(study: StudySpec, *, study_dir: Path, run_dir: Path, layout: Layou
         with store.locked():
             copy_claims(study, study_dir, run_dir)
             outcome, todo = _do_stages(study, plan, store, layout, console)
-            report = conclude(run_dir, console) if _any_scored(plan, outcome) else None
+            report = None
+            if _any_scored(plan, outcome):
+                console.print("judging and writing the report", highlight=False)
+                report = conclude(run_dir)
             store.journal.append("run_finished", failed=sorted(outcome.failed), wall_s=round(time.monotonic() - started, 1))
     except OSError as error:
         if is_disk_full(error) and not isinstance(error, StoreError):
@@ -161,6 +170,20 @@ def study_record(study: StudySpec, plan: Plan, layout: Layout) -> dict[str, Any]
             "commit": provenance.git_commit(Path(__file__).parent),
         },
     }
+
+
+def copy_claims(study: StudySpec, study_dir: Path, run_dir: Path) -> None:
+    """Copies the study's claim files into the run's folder, where they stand for what was written down before the results."""
+    folder = run_dir / CLAIMS
+    folder.mkdir(exist_ok=True)
+    names = set()
+    for number, name in enumerate(study.claims):
+        source = find_claims(name, study_dir)
+        names.add(f"{number}-{source.stem}.yaml")
+        write_text(folder / f"{number}-{source.stem}.yaml", source.read_text(encoding="utf-8"))
+    for path in folder.glob("*.yaml"):
+        if path.name not in names:
+            path.unlink()
 
 
 def _task_info(study: StudySpec) -> dict[str, dict[str, Any]]:

@@ -11,17 +11,23 @@ from harness.core.study_file import key_path
 from harness.errors import SpecError
 
 STUDIES = Path(__file__).parents[2] / "studies"
+PLUGINS = Path(__file__).parents[1] / "study" / "plugins"
 GOOD: dict[str, Any] = {
     "name": "toy",
     "student": {"model": "smollm2-135m-instruct"},
-    "pool": {"name": "mixed"},
+    "pool": {"name": "toy_pool"},
     "budget": {"train_flops": 8e12},
     "seeds": [0, 1],
-    "methods": [{"name": "base"}, {"name": "sft"}],
-    "suites": [{"name": "complex_understanding", "limit": {"logiqa": 5}}],
+    "methods": [{"name": "toy_base"}, {"name": "toy_sft"}],
+    "suites": [{"name": "toy_suite", "limit": {"toy_letters": 5}}],
     "perturbations": ["typos"],
     "claims": ["review_2024"],
 }
+
+
+@pytest.fixture(autouse=True)
+def toy_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(PLUGINS))
 
 
 def write(folder: Path, content: Any) -> Path:
@@ -47,10 +53,10 @@ def test_numbers_with_exponents_are_numbers(tmp_path: Path, text: str, value: fl
 
 
 def test_defaults_and_labels(tmp_path: Path) -> None:
-    content = GOOD | {"methods": [{"name": "sft"}, {"name": "sft", "variant": "slow"}]}
+    content = GOOD | {"methods": [{"name": "toy_sft"}, {"name": "toy_sft", "variant": "slow"}]}
     study = load_study(write(tmp_path, content))
     assert study.student.adaptation == Adaptation(kind="lora", rank=16, alpha=32, dropout=0.0)
-    assert [method.label for method in study.methods] == ["sft", "sft:slow"]
+    assert [method.label for method in study.methods] == ["toy_sft", "toy_sft:slow"]
     assert StudySpec.model_validate(study.model_dump(mode="json")) == study
 
 
@@ -59,17 +65,25 @@ MISTAKES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("misspelt inner key", {"student": {"modle": "x"}}, ["student.modle", "Did you mean 'model'?"]),
     ("misspelt deep key", {"student": {"model": "x", "adaptation": {"ranks": 4}}}, ["student.adaptation.ranks", "'rank'"]),
     ("misspelt key in a list", {"methods": [{"nam": "sft"}]}, ["methods[0].nam", "Did you mean 'name'?"]),
-    ("unknown method", {"methods": [{"name": "base"}, {"name": "sfft"}]}, ["methods[1].name", "'sfft'", "Did you mean 'sft'?"]),
-    ("unknown pool", {"pool": {"name": "mixd"}}, ["pool.name", "Did you mean 'mixed'?"]),
-    ("unknown suite", {"suites": ["generatoin"]}, ["suites[0].name", "Did you mean 'generation'?"]),
-    ("unknown task", {"suites": [{"name": "complex_understanding", "tasks": ["logicqa"]}]}, ["suites[0].tasks[0]", "'logiqa'"]),
-    ("unknown task limit", {"suites": [{"name": "complex_understanding", "limit": {"logi": 3}}]}, ["suites[0].limit.logi", "'logiqa'"]),
-    ("limit of zero", {"suites": [{"name": "complex_understanding", "limit": {"logiqa": 0}}]}, ["suites[0].limit", "greater than"]),
+    (
+        "unknown method",
+        {"methods": [{"name": "toy_base"}, {"name": "toy_sfft"}]},
+        ["methods[1].name", "'toy_sfft'", "Did you mean 'toy_sft'?"],
+    ),
+    ("unknown pool", {"pool": {"name": "toy_pol"}}, ["pool.name", "Did you mean 'toy_pool'?"]),
+    ("unknown suite", {"suites": ["toy_siute"]}, ["suites[0].name", "Did you mean 'toy_suite'?"]),
+    ("unknown task", {"suites": [{"name": "toy_suite", "tasks": ["toy_leters"]}]}, ["suites[0].tasks[0]", "'toy_letters'"]),
+    ("unknown task limit", {"suites": [{"name": "toy_suite", "limit": {"toy_digit": 3}}]}, ["suites[0].limit.toy_digit", "'toy_digits'"]),
+    ("limit of zero", {"suites": [{"name": "toy_suite", "limit": {"toy_letters": 0}}]}, ["suites[0].limit", "greater than"]),
     ("unknown perturbation", {"perturbations": ["typoes"]}, ["perturbations[0]", "Did you mean 'typos'?"]),
     ("perturbation twice", {"perturbations": ["typos", "typos"]}, ["perturbations", "once"]),
     ("unknown claims", {"claims": ["review_2025"]}, ["claims[0]", "Did you mean 'review_2024'?"]),
-    ("method config key", {"methods": [{"name": "sft", "config": {"learnig_rate": 1}}]}, ["methods[0].config.learnig_rate"]),
-    ("pool config key", {"pool": {"name": "mixed", "config": {"bogus": 1}}}, ["pool.config.bogus"]),
+    (
+        "method config key",
+        {"methods": [{"name": "toy_sft", "config": {"learnig_rate": 1}}]},
+        ["methods[0].config.learnig_rate", "'learning_rate'"],
+    ),
+    ("pool config key", {"pool": {"name": "toy_pool", "config": {"bogus": 1}}}, ["pool.config.bogus"]),
     ("price key", {"prices": {"comparison_eur": 1}}, ["prices.comparison_eur", "'comparison_usd'"]),
     ("negative price", {"prices": {"comparison_usd": -1}}, ["prices.comparison_usd", "greater than or equal to 0"]),
     ("kind of adaptation", {"student": {"model": "x", "adaptation": {"kind": "lroa"}}}, ["adaptation.kind", "'lora'"]),
@@ -80,7 +94,7 @@ MISTAKES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("negative seed", {"seeds": [-1]}, ["seeds", "non-negative"]),
     ("fractional seed", {"seeds": [0.5]}, ["seeds[0]", "integer"]),
     ("no seeds", {"seeds": []}, ["seeds", "at least 1"]),
-    ("method twice", {"methods": [{"name": "sft"}, {"name": "sft"}]}, ["methods", "sft is listed twice", "variant"]),
+    ("method twice", {"methods": [{"name": "toy_sft"}, {"name": "toy_sft"}]}, ["methods", "toy_sft is listed twice", "variant"]),
     ("name with spaces", {"name": "my study"}, ["name", "'my study'"]),
     ("name out of the folder", {"name": "../x"}, ["name", "'../x'"]),
     ("list for a mapping", {"student": ["x"]}, ["student"]),
@@ -106,8 +120,8 @@ def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
 
 
 def test_the_line_of_a_mistake_is_told(tmp_path: Path) -> None:
-    text = yaml.safe_dump(GOOD, sort_keys=False).replace("- name: sft", "- name: sftt")
-    number = text.splitlines().index("- name: sftt") + 1
+    text = yaml.safe_dump(GOOD, sort_keys=False).replace("- name: toy_sft", "- name: toy_sftt")
+    number = text.splitlines().index("- name: toy_sftt") + 1
     path = write(tmp_path, text)
     with pytest.raises(SpecError, match=rf"study.yaml:{number}: methods\[1\]\.name"):
         load_study(path)
@@ -122,7 +136,7 @@ def test_the_line_of_a_mistake_is_told(tmp_path: Path) -> None:
         ("", "the file is empty"),
         ("- a\n- b", "must be a mapping"),
         ("name: !!python/object/apply:os.system ['true']", "not valid YAML"),
-        ("1: x", "unknown key"),
+        ("1: x", "keys must be text"),
     ],
 )
 def test_broken_yaml_is_told_with_its_line(tmp_path: Path, text: str, told: str) -> None:

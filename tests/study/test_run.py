@@ -70,9 +70,7 @@ def test_seeds_pair_methods_and_differ_from_each_other(reference: Path) -> None:
     assert base[0] == base[1]
 
 
-def test_a_second_run_computes_nothing_and_says_the_same(
-    workplace: Workplace, reference: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_second_run_computes_nothing_and_says_the_same(workplace: Workplace, reference: Path, capsys: pytest.CaptureFixture[str]) -> None:
     copy_run(reference, workplace)
     before = (workplace.run_dir / "leaderboard.json").read_text()
     assert workplace.main("run", workplace.write()) == 0
@@ -162,9 +160,7 @@ def test_failures_stay_with_their_stage(workplace: Workplace, capsys: pytest.Cap
     assert "failed: train toy_sft:raises seed 0" in output
 
 
-def test_a_damaged_stage_is_computed_again_with_a_notice(
-    workplace: Workplace, reference: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_stage_is_computed_again_with_a_notice(workplace: Workplace, reference: Path, capsys: pytest.CaptureFixture[str]) -> None:
     copy_run(reference, workplace)
     stage = load_run(reference).trials.set_index(["method", "seed"]).loc[("toy_sft", 1), "train_stage"]
     path = workplace.run_dir / "stages" / str(stage) / "model" / "adapter_model.safetensors"

@@ -16,7 +16,6 @@ from harness.errors import BudgetExceeded
 from harness.models.finetune import FinetuneConfig, finetune
 from harness.scoring.suites import Suite, Task
 
-
 CORPUS_ROW = {
     "id": "1", "seed_id": "s", "parent_id": "s", "lineage": [{"operation": "deepen", "text": "a\u2028b"}], "operation": "deepen",
     "family": "sum", "instruction": "a line\u2028inside", "constraints": [], "response": "2", "verified": True, "kept": True,
@@ -62,9 +61,7 @@ class ToySFT:
             left = int(Path(config.kill_file).read_text()) - 1
             Path(config.kill_file).write_text(str(left)) if left else Path(config.kill_file).unlink()
             os.kill(os.getpid(), signal.SIGKILL)
-        examples = [
-            ([{"role": "user", "content": shown.instruction.text}], shown.response) for shown in pool.demonstrations(64, rng=rng)
-        ]
+        examples = [([{"role": "user", "content": shown.instruction.text}], shown.response) for shown in pool.demonstrations(64, rng=rng)]
         (out / "corpus.jsonl").write_text(json.dumps(CORPUS_ROW, ensure_ascii=False) + "\n", encoding="utf-8")
         while ledger.affords(0.02 * ledger.train_flops):
             try:

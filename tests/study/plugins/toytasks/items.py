@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from itertools import pairwise
 
 from datasets import Dataset, DatasetDict
 from toyplug import wait_for
@@ -11,7 +12,7 @@ from toyplug import wait_for
 def _documents(symbols: str, name: str) -> DatasetDict:
     rows = [
         {"id": f"{name}-{index}", "question": f"what follows {symbol} in the row", "choices": [after, symbol], "gold": index % 2}
-        for index, (symbol, after) in enumerate(zip(symbols, symbols[1:], strict=False))
+        for index, (symbol, after) in enumerate(pairwise(symbols))
     ]
     return DatasetDict({"test": Dataset.from_list(rows)})
 

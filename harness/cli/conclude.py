@@ -1,0 +1,23 @@
+"""The end of a run: verdicts, leaderboard and report from whatever stages are finished."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.core.results import load_run
+from harness.core.store import write_json
+from harness.study.run import CLAIMS
+from harness.verdicts.claims import load_claims
+
+
+def conclude(run_dir: Path) -> Path:
+    """Writes verdicts.json, leaderboard.json and report.html; returns the report's path."""
+    from harness.report.page import render
+    from harness.verdicts.judge import judge
+    from harness.verdicts.leaderboard import leaderboard
+
+    results = load_run(run_dir)
+    claims = [load_claims(path) for path in sorted((run_dir / CLAIMS).glob("*.yaml"))]
+    write_json(run_dir / "verdicts.json", judge(results, claims))
+    write_json(run_dir / "leaderboard.json", leaderboard(results))
+    return render(run_dir)
