@@ -2,7 +2,7 @@
 
 Pure functions, applied in order; each returns a reason to reject the candidate, or None. Near-duplicate tests compare wordings, so they
 spare instructions that a generator backs: two instances of one puzzle family share their template word for word and still have different
-answers. Those are rejected when equal.
+answers. Those are rejected when equal. They spare the candidate's own ancestors too: most operations add to a text and keep the rest.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from harness.core.records import Instruction
 
 _STOP_WORDS = """
 a about all also an and any are as at be been but by can could do does for from had has have he her his how i if in into is it its just like
-me my no not of on one or our out she should so some than that the their them then there these they this to up us was we were what when where which
-who why will with would you your
+me my no not of on one or our out she should so some than that the their them then there these they this to up us was we were what when where
+which who why will with would you your
 """
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 LEAKED_PHRASES = (
@@ -52,32 +52,34 @@ class Limits:
 class Candidate:
     """An evolved instruction on trial.
 
-    `embedding` (D,) has norm 1; `reply` is what a language-model executor wrote, the text itself where rules did.
+    `ancestors` are the texts of its lineage so far, seed and parent included. `embedding` (D,) has norm 1; `reply` is what a language-model executor wrote, the text itself where rules did.
     """
 
     instruction: Instruction
     parent: Instruction
     embedding: Floats
     reply: str
+    ancestors: tuple[str, ...] = ()
 
 
 @dataclass
 class Kept:
     """Everything kept so far, seeds included: what a new instruction must differ from."""
 
-    normalised: set[str] = field(default_factory=set)
+    places: dict[str, int] = field(default_factory=dict)
+    """Where each normalised text stands in the lists."""
     tokens: list[list[str]] = field(default_factory=list)
     embeddings: list[Floats] = field(default_factory=list)
 
     def add(self, text: str, embedding: Floats) -> None:
         """Remembers one instruction."""
-        self.normalised.add(normalise(text))
+        self.places[normalise(text)] = len(self.tokens)
         self.tokens.append(words(text))
         self.embeddings.append(embedding)
 
-    def cosine(self, embedding: Floats) -> float:
-        """Largest cosine similarity to anything kept, -1 when nothing is."""
-        return float((np.stack(self.embeddings) @ embedding).max()) if self.embeddings else -1.0
+    def cosines(self, embedding: Floats) -> Floats:
+        """Cosine similarities to everything kept, (N,)."""
+        return np.stack(self.embeddings) @ embedding if self.embeddings else np.zeros(0, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -139,15 +141,18 @@ def not_verifiable(candidate: Candidate, context: Context) -> str | None:
 def duplicate(candidate: Candidate, context: Context) -> str | None:
     """Equal to anything kept; nearly equal in wording or meaning, unless a generator backs it."""
     text = candidate.instruction.text
-    if normalise(text) in context.kept.normalised:
+    if normalise(text) in context.kept.places:
         return "duplicate"
-    if candidate.instruction.payload:
+    if "generator" in candidate.instruction.payload:
         return None
-    similarity = context.kept.cosine(candidate.embedding)
+    own = {context.kept.places.get(normalise(ancestor)) for ancestor in candidate.ancestors}
+    similarities = context.kept.cosines(candidate.embedding)
+    others = [place for place in range(len(similarities)) if place not in own]
+    similarity = max((float(similarities[place]) for place in others), default=-1.0)
     if similarity > context.limits.cosine:
         return f"near duplicate: cosine {similarity:.2f}"
-    tokens = words(text)
-    overlap = max((rouge_l(tokens, other, at_least=context.limits.rouge_l) for other in context.kept.tokens), default=0.0)
+    tokens, kept = words(text), context.kept.tokens
+    overlap = max((rouge_l(tokens, kept[place], at_least=context.limits.rouge_l) for place in others), default=0.0)
     return f"near duplicate: ROUGE-L {overlap:.2f}" if overlap > context.limits.rouge_l else None
 
 

@@ -71,7 +71,7 @@ class EnvironmentConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     lineages: int = Field(default=8, ge=1)
-    horizon: int = Field(default=4, ge=1)
+    horizon: int = Field(default=3, ge=1)
     novelty_scale: float = Field(default=0.3, gt=0)
     """Cosine distance from everything kept at which novelty is 1."""
     max_words: int = Field(default=200, ge=1)
@@ -234,12 +234,13 @@ class Environment:
 
     def _review(self, attempt: _Attempt, embedding: Floats) -> None:
         instruction = _instruction(attempt)
-        candidate = Candidate(instruction, attempt.parent, embedding, reply=instruction.text)
+        ancestors = tuple(step.text for step in attempt.path[:-1])
+        candidate = Candidate(instruction, attempt.parent, embedding, reply=instruction.text, ancestors=ancestors)
         attempt.reason = eliminate(candidate, self._context)
         if attempt.reason is not None:
             return
         # Parent and seeds are among the kept; so are siblings of this step that came before.
-        distance = 1 - self._context.kept.cosine(embedding)
+        distance = 1 - self._context.kept.cosines(embedding).max()
         attempt.novelty = float(np.clip(distance / self.config.novelty_scale, 0, 1))
         self._context.kept.add(instruction.text, embedding)
         lineage = self._lineages[attempt.lineage]

@@ -127,7 +127,15 @@ def _evolve(
     started_at = ledger.spent(ledger.account)
     responder = Responder(student, pool, ledger, seeds, config=config.responder)
     try:
-        environment = Environment(seeds, OPERATIONS, RuleExecutor(), embedder, responder, pool.contaminated, config.environment)
+        environment = Environment(
+            seeds,
+            OPERATIONS,
+            RuleExecutor([seed.instruction for seed in seeds]),
+            embedder,
+            responder,
+            pool.contaminated,
+            config.environment,
+        )
     except BudgetExceeded as refusal:
         return None, Evolution(ended=f"budget refused: {refusal}")
     policy = make_policy(policy_name, environment.state_size, len(environment.actions), rng=policy_rng)

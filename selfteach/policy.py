@@ -109,27 +109,33 @@ class Normaliser(nn.Module):
 
 
 class ActorCritic(nn.Module):
-    """Two MLPs with 64 tanh units a layer: logits over operations, and the value of a state. `normaliser` precedes both."""
+    """Two MLPs with 64 tanh units a layer: logits over operations, and the value of a state.
+
+    Normalised states enter with norm about 0.5 instead of √D. What holds in every state is then learnt first, through the biases, and what
+    depends on the state as evidence comes in: at a few dozen samples an update the unscaled net fits their noise (on a 42-d stub with one best
+    operation, its share after 60 updates is .95 instead of .49; a stub whose best operation depends on the state is learnt no slower).
+    """
 
     def __init__(self, state_size: int, n_actions: int, *, rng: np.random.Generator, hidden: int = 64) -> None:
         super().__init__()
         self.normaliser = Normaliser(state_size)
+        self.input_gain = 0.5 / state_size**0.5
         self.actor = _mlp(state_size, hidden, n_actions)
         self.critic = _mlp(state_size, hidden, 1)
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-        for tower, last_gain in ((self.actor, 0.01), (self.critic, 1.0)):
+        for tower in (self.actor, self.critic):
             linears = [layer for layer in tower if isinstance(layer, nn.Linear)]
             for layer in linears:
-                nn.init.orthogonal_(layer.weight, gain=last_gain if layer is linears[-1] else 2**0.5, generator=generator)
+                nn.init.orthogonal_(layer.weight, gain=0.01 if layer is linears[-1] else 2**0.5, generator=generator)
                 nn.init.zeros_(layer.bias)
 
     def logprobs(self, states_N_D: Tensor) -> Tensor:
         """Log-probabilities of all operations, (N, A)."""
-        return torch.log_softmax(self.actor(self.normaliser(states_N_D)), dim=-1)
+        return torch.log_softmax(self.actor(self.input_gain * self.normaliser(states_N_D)), dim=-1)
 
     def values(self, states_N_D: Tensor) -> Tensor:
         """Expected discounted reward of the rest of the episode, (N,)."""
-        value_N_1: Tensor = self.critic(self.normaliser(states_N_D))
+        value_N_1: Tensor = self.critic(self.input_gain * self.normaliser(states_N_D))
         return value_N_1.squeeze(-1)
 
 
@@ -156,7 +162,7 @@ def advantages(rewards_T_B: Floats, values_T_B: Floats, *, discount: float, trac
 
 @dataclass(frozen=True)
 class Experience:
-    """A rollout flattened for learning: states (N, D), the rest (N,); advantages have mean 0 and standard deviation 1."""
+    """A rollout flattened for learning: states (N, D), the rest (N,); advantages have mean 0, standard deviation at most 1."""
 
     states_N_D: Tensor
     actions_N: Tensor
@@ -168,6 +174,9 @@ class Experience:
         """Log of new over old probability of the actions taken, (N,)."""
         return logprobs_N_A.gather(1, self.actions_N[:, None]).squeeze(1) - self.logprob_N
 
+
+MIN_SPREAD = 0.02
+"""Advantages that spread less (rewards lie in [0, 1]) are not blown up to standard deviation 1: they are the critic's noise."""
 
 Improve = Callable[[ActorCritic, torch.optim.Optimizer, Experience], None]
 """How actor and critic learn from experience: `improve_by_ppo` or `selfteach.trpo.improve_by_trpo`."""
@@ -196,7 +205,9 @@ class LearnedPolicy:
 
     def update(self, rollout: Rollout, *, rng: np.random.Generator) -> dict[str, float]:
         experience = self._experience(rollout)
-        self.improve(self.network, self.optimiser, experience)
+        # Where every step earned the same there is nothing to learn but the critic's noise.
+        if np.ptp(rollout.rewards_T_B) > 0:
+            self.improve(self.network, self.optimiser, experience)
         with torch.no_grad():
             logprobs_N_A = self.network.logprobs(experience.states_N_D)
             log_ratio_N = experience.log_ratio(logprobs_N_A)
@@ -219,7 +230,7 @@ class LearnedPolicy:
             states_N_D=states_N_D,
             actions_N=torch.from_numpy(rollout.actions_T_B.reshape(-1)),
             logprob_N=torch.from_numpy(rollout.logprobs_T_B.reshape(-1)),
-            advantage_N=(advantage_N - advantage_N.mean()) / (advantage_N.std(unbiased=False) + 1e-6),
+            advantage_N=(advantage_N - advantage_N.mean()) / advantage_N.std(unbiased=False).clamp(min=MIN_SPREAD),
             return_N=torch.from_numpy(returns_T_B.reshape(-1)),
         )
 
@@ -244,7 +255,7 @@ def entropy(logprobs_N_A: Tensor) -> Tensor:
     return -(logprobs_N_A.exp() * logprobs_N_A).sum(1).mean()
 
 
-PPO_EPOCHS, PPO_CLIP, PPO_ENTROPY_BONUS, PPO_MAX_KL = 10, 0.2, 0.01, 0.05
+PPO_EPOCHS, PPO_CLIP, PPO_ENTROPY_BONUS, PPO_MAX_KL = 10, 0.2, 0.01, 0.02
 
 
 def improve_by_ppo(network: ActorCritic, optimiser: torch.optim.Optimizer, experience: Experience) -> None:
