@@ -13,7 +13,7 @@ from harness.errors import SpecError
 def methods_command(name: str | None, *, as_json: bool) -> None:
     """Lists methods, or one method's settings."""
     wanted = plugins.names("methods") if name is None else [name]
-    rows = [_method_row(method) for method in wanted]
+    rows = [_method_row(method) if name else _listed(method) for method in wanted]
     if as_json:
         print_json(rows)
         return
@@ -22,6 +22,14 @@ def methods_command(name: str | None, *, as_json: bool) -> None:
     if name is not None:
         cells = [(key, value["type"], value["default"]) for key, value in rows[0]["settings"].items()]
         print_table(writer, "settings", ("key", "type", "default"), cells)
+
+
+def _listed(name: str) -> dict[str, Any]:
+    # One package that does not import must not hide the others.
+    try:
+        return _method_row(name)
+    except SpecError as error:
+        return {"name": name, "summary": str(error), "from": plugins.distribution("methods", name), "settings": None}
 
 
 def _method_row(name: str) -> dict[str, Any]:

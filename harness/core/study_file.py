@@ -168,11 +168,10 @@ def _within(content: Any, location: Location) -> Location:
     """The parts of a pydantic location that exist in the file: pydantic also names the branches of unions."""
     kept: list[str | int] = []
     for part in location:
-        if (isinstance(content, dict) and part in content) or (isinstance(content, list) and isinstance(part, int)):
+        present = part in content if isinstance(content, dict) else isinstance(content, list) and isinstance(part, int)
+        if present:
             content = content[part]
-        else:
-            continue
-        kept.append(part)
+            kept.append(part)
     return tuple(kept)
 
 
