@@ -66,11 +66,13 @@ def report_command(place: str, *, open_page: bool, as_json: bool) -> None:
 
 
 def print_conclusions(writer: Console, results: RunResults) -> None:
-    """Prints the verdict table and the leaderboard."""
-    if results.verdicts:
+    """Prints the verdicts on primary readings and the leaderboard."""
+    primary = [verdict for verdict in results.verdicts if verdict["primary"]]
+    if primary:
         writer.print()
-        columns = ("claim", "reading", "verdict", "effect", "interval", "claimed")
-        print_table(writer, "Verdicts (* = not the primary reading)", columns, map(_verdict_row, results.verdicts))
+        columns = ("claim", "primary reading", "verdict", "effect", "interval", "claimed")
+        print_table(writer, "Verdicts", columns, map(_verdict_row, primary))
+        say(writer, f"{len(results.verdicts) - len(primary)} other readings of these claims are in the report")
     board = results.leaderboard
     if board.get("rows"):
         writer.print()
@@ -84,7 +86,7 @@ def print_conclusions(writer: Console, results: RunResults) -> None:
 def _verdict_row(verdict: dict[str, Any]) -> tuple[object, ...]:
     estimand = verdict["estimand"]
     return (
-        verdict["claim_id"] + ("" if verdict["primary"] else " *"),
+        verdict["claim_id"],
         verdict["reading"],
         verdict["verdict"],
         numbers.effect(verdict["effect"], estimand),
