@@ -19,8 +19,8 @@ from harness.core.records import Instruction
 
 _STOP_WORDS = """
 a about all also an and any are as at be been but by can could do does for from had has have he her his how i if in into is it its just like
-me my no not of on one or our out she should so some than that the their them then there these they this to up us was we were what when where
-which who why will with would you your
+me my no not of on one or our out she should so some than that the their them then there these they this to up us was we were what when
+where which who why will with would you your
 """
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 LEAKED_PHRASES = (
@@ -52,7 +52,8 @@ class Limits:
 class Candidate:
     """An evolved instruction on trial.
 
-    `ancestors` are the texts of its lineage so far, seed and parent included. `embedding` (D,) has norm 1; `reply` is what a language-model executor wrote, the text itself where rules did.
+    `ancestors` are the texts of its lineage so far, seed and parent included; `embedding` (D,) has norm 1; `reply` is what a language-model
+    executor wrote, the text itself where rules did.
     """
 
     instruction: Instruction

@@ -1,10 +1,11 @@
 """The corrected MDP: many lineages of instructions, evolved as one batch, rewarded for validity × novelty × learnability.
 
-METHODS.md §1. State (float32, D = 32 + actions + 3): the current instruction's embedding through a fixed random projection to 32
+METHODS.md §1. State (float32, D = 32 + actions + 4): the current instruction's embedding through a fixed random projection to 32
 dimensions (a policy over all 384 would have more weights than it ever sees samples), operation counts and step as shares of the horizon,
-the seed's recent pass rate, and whether the last operation was rejected. Actions: the executor's operations, and "stop", which earns
-nothing and starts a fresh seed in its place. An episode is `horizon` steps of every lineage. Responses are sampled once an episode for all
-its instructions: no operation needs them, and few large batches cost a fraction of many small ones. So rewards exist only afterwards.
+the pass rate of the current instruction, the seed's recent pass rate, and whether the last operation led nowhere. Actions: the executor's
+operations, and "stop", which earns nothing and starts a fresh seed in its place. An episode is `horizon` steps of every lineage. A lineage
+moves on only to instructions that survive the elimination rules and that the responder answers at least once: what it never solves cannot
+be taught from, and what is built on it even less.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ STOP = "stop"
 PROJECTED = 32
 RECENT = 0.5
 """Weight of the newest pass rate in a seed's running mean."""
+PRIOR_PASS_RATE = 0.5
+"""Of a seed whose descendants nobody has answered yet."""
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -86,6 +89,7 @@ class _Lineage:
     embedding: Floats
     steps: list[LineageStep]
     counts: npt.NDArray[np.float32]
+    pass_rate: float
     rejected: bool = False
 
 
@@ -94,7 +98,6 @@ class _Attempt:
     """One applied operation; `instruction` is None when the executor made none, `reason` says why it was rejected."""
 
     id: str
-    step: int
     lineage: int
     seed_id: str
     parent: Instruction
@@ -102,17 +105,20 @@ class _Attempt:
     instruction: Instruction | None
     reason: str | None
     path: tuple[LineageStep, ...]
+    embedding: Floats | None = None
     novelty: float = 0.0
 
 
 @dataclass(frozen=True)
-class Episode:
-    """What an episode came to: rewards of all its steps and lineages, and a corpus entry per applied operation.
+class Step:
+    """What one step of all lineages came to.
 
-    `complete` is False when compute ran short before every survivor was answered: then rewards are not what they should have been.
+    `entries` has a corpus entry per applied operation. `complete` is False when compute ran short before every survivor was answered: then
+    rewards are not what they should have been.
     """
 
-    rewards_T_B: Floats
+    states_B_D: Floats
+    rewards_B: Floats
     entries: list[Entry]
     complete: bool
 
@@ -151,24 +157,28 @@ class Environment:
         for seed, embedding in zip(self.seeds, embeddings_N_D, strict=True):
             self._context.kept.add(seed.instruction.text, embedding)
         self._lineages: list[_Lineage] = []
-        self._attempts: list[_Attempt] = []
+        self.entries: list[Entry] = []
         self._time = 0
 
     @property
     def state_size(self) -> int:
         """D, the length of a state."""
-        return PROJECTED + len(self.actions) + 3
+        return PROJECTED + len(self.actions) + 4
 
     def reset(self, lineages: int, *, rng: np.random.Generator) -> Floats:
         """Starts an episode with `lineages` fresh seeds; returns their states (B, D)."""
         self._lineages = [self._fresh(rng) for _ in range(lineages)]
-        self._attempts, self._time = [], 0
+        self._time = 0
         return self._states()
 
-    def step(self, actions_B: Integers, *, rng: np.random.Generator) -> Floats:
-        """Applies one operation to every lineage and the elimination rules to what comes out; returns the next states (B, D).
+    def step(self, actions_B: Integers, *, update: int, max_flops: float, rng: np.random.Generator) -> Step:
+        """Applies one operation to every lineage, eliminates, has the survivors answered, and moves on to those that were solved.
 
-        A lineage whose operation was rejected stays where it was.
+        Args:
+            update: the number of the policy update that the corpus entries belong to.
+            max_flops: what answering may cost.
+        Raises:
+            BudgetExceeded: not even embedding was affordable; nothing is recorded.
         """
         attempts = []
         for index, action in enumerate(actions_B):
@@ -176,31 +186,20 @@ class Environment:
                 self._lineages[index] = self._fresh(rng)
             else:
                 attempts.append(self._attempt(index, self.actions[action], rng))
-        made = [attempt for attempt in attempts if attempt.instruction is not None]
-        if made:
-            embeddings_N_D = self.encoder.encode([attempt.path[-1].text for attempt in made])
-            for attempt, embedding in zip(made, embeddings_N_D, strict=True):
-                self._review(attempt, embedding)
-        self._attempts += attempts
-        self._time += 1
-        return self._states()
-
-    def finish(self, *, step: int, max_flops: float, rng: np.random.Generator) -> Episode:
-        """Has the survivors answered and returns rewards and corpus entries; `step` numbers the policy update they belong to."""
-        survivors = [attempt for attempt in self._attempts if attempt.reason is None]
+        self._review([attempt for attempt in attempts if attempt.reason is None])
+        survivors = [attempt for attempt in attempts if attempt.reason is None]
         answers = self.answerer.answer([_instruction(attempt) for attempt in survivors], max_flops=max_flops, rng=rng) if survivors else []
-        answered = {id(attempt): answer for attempt, answer in zip(survivors, answers, strict=True)}
-        rewards_T_B = np.zeros((self._time, len(self._lineages)), dtype=np.float32)
+        answered = {attempt.id: answer for attempt, answer in zip(survivors, answers, strict=True)}
+        rewards_B = np.zeros(len(self._lineages), dtype=np.float32)
         entries = []
-        for attempt in self._attempts:
-            entry = _entry(attempt, answered.get(id(attempt)), step)
-            rewards_T_B[attempt.step, attempt.lineage] = entry.reward.total
-            entries.append(entry)
-            if entry.pass_rate is not None:
-                before = self._pass_rates.get(entry.seed_id, 0.5)
-                self._pass_rates[entry.seed_id] = (1 - RECENT) * before + RECENT * entry.pass_rate
-        self._attempts = []
-        return Episode(rewards_T_B, entries, complete=all(answer is not None for answer in answers))
+        for attempt in attempts:
+            answer = answered.get(attempt.id)
+            entries.append(_entry(attempt, answer, update))
+            rewards_B[attempt.lineage] = entries[-1].reward.total
+            if answer is not None:
+                self._move(attempt, answer)
+        self._time += 1
+        return Step(self._states(), rewards_B, entries, complete=all(answer is not None for answer in answers))
 
     def _fresh(self, rng: np.random.Generator) -> _Lineage:
         if not self._deck:
@@ -209,7 +208,7 @@ class Environment:
         seed = self.seeds[index]
         start = LineageStep("seed", seed.instruction.text)
         counts = np.zeros(len(self.actions), dtype=np.float32)
-        return _Lineage(seed, seed.instruction, self._seed_embeddings[index], [start], counts)
+        return _Lineage(seed, seed.instruction, self._seed_embeddings[index], [start], counts, self._recent(seed))
 
     def _attempt(self, index: int, operation: str, rng: np.random.Generator) -> _Attempt:
         lineage = self._lineages[index]
@@ -230,22 +229,32 @@ class Environment:
             )
             path = (*path, LineageStep(operation, instruction.text))
         reason = None if instruction is not None else f"executor: {outcome.reason or 'no result'}"
-        return _Attempt(name, self._time, index, seed_id, lineage.current, operation, instruction, reason, path)
+        return _Attempt(name, index, seed_id, lineage.current, operation, instruction, reason, path)
 
-    def _review(self, attempt: _Attempt, embedding: Floats) -> None:
-        instruction = _instruction(attempt)
-        ancestors = tuple(step.text for step in attempt.path[:-1])
-        candidate = Candidate(instruction, attempt.parent, embedding, reply=instruction.text, ancestors=ancestors)
-        attempt.reason = eliminate(candidate, self._context)
-        if attempt.reason is not None:
+    def _review(self, attempts: list[_Attempt]) -> None:
+        """Embeds new instructions, applies the elimination rules in turn and measures the novelty of what survives."""
+        if not attempts:
             return
-        # Parent and seeds are among the kept; so are siblings of this step that came before.
-        distance = 1 - self._context.kept.cosines(embedding).max()
-        attempt.novelty = float(np.clip(distance / self.config.novelty_scale, 0, 1))
-        self._context.kept.add(instruction.text, embedding)
+        for attempt, embedding in zip(attempts, self.encoder.encode([_instruction(attempt).text for attempt in attempts]), strict=True):
+            instruction = _instruction(attempt)
+            ancestors = tuple(step.text for step in attempt.path[:-1])
+            candidate = Candidate(instruction, attempt.parent, embedding, reply=instruction.text, ancestors=ancestors)
+            attempt.reason = eliminate(candidate, self._context)
+            if attempt.reason is None:
+                # Parent and seeds are among the kept; so are siblings, those of this step as far as they came before.
+                distance = 1 - self._context.kept.cosines(embedding).max()
+                attempt.novelty = float(np.clip(distance / self.config.novelty_scale, 0, 1))
+                attempt.embedding = embedding
+                self._context.kept.add(instruction.text, embedding)
+
+    def _move(self, attempt: _Attempt, answer: Answer) -> None:
         lineage = self._lineages[attempt.lineage]
-        lineage.current, lineage.embedding, lineage.rejected = instruction, embedding, False
-        lineage.steps.append(attempt.path[-1])
+        self._pass_rates[attempt.seed_id] = (1 - RECENT) * self._recent(lineage.seed) + RECENT * answer.pass_rate
+        if answer.passed:
+            assert attempt.embedding is not None, attempt
+            lineage.current, lineage.embedding = _instruction(attempt), attempt.embedding
+            lineage.pass_rate, lineage.rejected = answer.pass_rate, False
+            lineage.steps.append(attempt.path[-1])
 
     def _states(self) -> Floats:
         horizon = self.config.horizon
@@ -254,12 +263,15 @@ class Environment:
                 [
                     lineage.embedding @ self._projection,
                     lineage.counts / horizon,
-                    [self._time / horizon, self._pass_rates.get(lineage.seed.instruction.id, 0.5), float(lineage.rejected)],
+                    [self._time / horizon, lineage.pass_rate, self._recent(lineage.seed), float(lineage.rejected)],
                 ]
             )
             for lineage in self._lineages
         ]
         return np.stack(rows).astype(np.float32)
+
+    def _recent(self, seed: Demonstration) -> float:
+        return self._pass_rates.get(seed.instruction.id, PRIOR_PASS_RATE)
 
 
 def _instruction(attempt: _Attempt) -> Instruction:

@@ -10,9 +10,10 @@ import numpy as np
 from harness.core.budget import Ledger
 from harness.errors import BudgetExceeded
 from selfteach.corpus import Entry
-from selfteach.environment import Environment, Episode
-from selfteach.policy import Policy, Rollout
+from selfteach.environment import Environment
+from selfteach.policy import Floats, Integers, Policy, Rollout
 
+SPENT = "share of the budget spent"
 BARREN_EPISODES = 5
 """Episodes in a row from which nothing survived, after which evolving ends: such episodes cost next to nothing and would never end."""
 
@@ -26,6 +27,22 @@ class Evolution:
     ended: str = ""
 
 
+@dataclass
+class Episode:
+    """What one episode has come to so far, a list element per step."""
+
+    states: list[Floats] = field(default_factory=list)
+    actions: list[Integers] = field(default_factory=list)
+    logprobs: list[Floats] = field(default_factory=list)
+    rewards: list[Floats] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    complete: bool = True
+
+    def rollout(self) -> Rollout:
+        """The episode as the policy learns from it."""
+        return Rollout(np.stack(self.states), np.stack(self.actions), np.stack(self.logprobs), np.stack(self.rewards))
+
+
 def evolve(
     environment: Environment, policy: Policy, ledger: Ledger, *, max_flops: float, attempt_flops: float, rng: np.random.Generator
 ) -> Evolution:
@@ -36,59 +53,70 @@ def evolve(
     Never raises BudgetExceeded: what was made until then is returned.
     """
     assert np.isfinite(max_flops), "evolving needs a budget"
-    started_at, config = ledger.spent(ledger.account), environment.config
+    stop_at = ledger.spent(ledger.account) + max_flops
+    horizon = environment.config.horizon
     evolution, barren = Evolution(), 0
     while not evolution.ended:
         before = ledger.spent(ledger.account)
-        left = max_flops - (before - started_at)
-        lineages = config.lineages
-        if attempt_flops > 0:
-            lineages = min(lineages, int(left / (attempt_flops * config.horizon)))
-        if left <= 0 or lineages < 1:
-            evolution.ended = "share of the budget spent"
+        affordable = (stop_at - before) / (attempt_flops * horizon) if attempt_flops > 0 else np.inf
+        lineages = int(min(environment.config.lineages, affordable))
+        if before >= stop_at or lineages < 1:
+            evolution.ended = SPENT
             break
+        episode = Episode()
         try:
-            states, actions, logprobs = _act_out(environment, policy, ledger, lineages, rng)
-            left = max_flops - (ledger.spent(ledger.account) - started_at)
-            episode = environment.finish(step=evolution.updates + 1, max_flops=left, rng=rng)
-            evolution.entries += episode.entries
+            _play(episode, environment, policy, ledger, lineages, update=evolution.updates + 1, stop_at=stop_at, rng=rng)
             if episode.complete:
-                rollout = Rollout(np.stack(states), np.stack(actions), np.stack(logprobs), episode.rewards_T_B)
+                rollout = episode.rollout()
                 with ledger.use_phase("policy"):
                     statistics = policy.update(rollout, rng=rng)
                 evolution.updates += 1
-                _observe(ledger, evolution.entries, episode, rollout, environment.actions, statistics)
+                _observe(ledger, evolution, episode, rollout, environment.actions, statistics)
+            else:
+                evolution.ended = SPENT
         except BudgetExceeded as refusal:
-            evolution.entries += environment.finish(step=evolution.updates + 1, max_flops=0, rng=rng).entries
             evolution.ended = f"budget refused: {refusal}"
-            break
-        if not episode.complete:
-            evolution.ended = "share of the budget spent, last episode partly answered"
-        survived = any(entry.reward.validity for entry in episode.entries)
-        barren = 0 if survived else barren + 1
-        if barren == BARREN_EPISODES:
+        evolution.entries += episode.entries
+        barren = 0 if any(entry.reward.validity for entry in episode.entries) else barren + 1
+        if barren == BARREN_EPISODES and not evolution.ended:
             evolution.ended = f"no instruction survived {barren} episodes in a row"
-        attempt_flops = (ledger.spent(ledger.account) - before) / (lineages * config.horizon) or attempt_flops
+        attempt_flops = (ledger.spent(ledger.account) - before) / (lineages * horizon) or attempt_flops
     return evolution
 
 
-def _act_out(
-    environment: Environment, policy: Policy, ledger: Ledger, lineages: int, rng: np.random.Generator
-) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
-    states, actions, logprobs = [environment.reset(lineages, rng=rng)], [], []
+def _play(
+    episode: Episode,
+    environment: Environment,
+    policy: Policy,
+    ledger: Ledger,
+    lineages: int,
+    *,
+    update: int,
+    stop_at: float,
+    rng: np.random.Generator,
+) -> None:
+    """Plays an episode into `episode`, so that what was made before a refused charge is not lost."""
+    states_B_D = environment.reset(lineages, rng=rng)
     for _ in range(environment.config.horizon):
         with ledger.use_phase("policy"):
-            actions_B, logprobs_B = policy.act(states[-1], rng=rng)
-        actions.append(actions_B)
-        logprobs.append(logprobs_B)
+            actions_B, logprobs_B = policy.act(states_B_D, rng=rng)
         with ledger.use_phase("execute"):
-            states.append(environment.step(actions_B, rng=rng))
-    return states[:-1], actions, logprobs
+            left = stop_at - ledger.spent(ledger.account)
+            step = environment.step(actions_B, update=update, max_flops=left, rng=rng)
+        episode.states.append(states_B_D)
+        episode.actions.append(actions_B)
+        episode.logprobs.append(logprobs_B)
+        episode.rewards.append(step.rewards_B)
+        episode.entries += step.entries
+        states_B_D = step.states_B_D
+        if not step.complete:
+            episode.complete = False
+            break
 
 
 def _observe(
     ledger: Ledger,
-    entries: Sequence[Entry],
+    evolution: Evolution,
     episode: Episode,
     rollout: Rollout,
     names: Sequence[str],
@@ -98,7 +126,7 @@ def _observe(
     learnability and pass rate over the answered; the reward over all steps, stops included."""
     valid = [entry for entry in episode.entries if entry.reward.validity]
     answered = [entry for entry in episode.entries if entry.pass_rate is not None]
-    ledger.observe("reward", float(episode.rewards_T_B.mean()))
+    ledger.observe("reward", float(rollout.rewards_T_B.mean()))
     if episode.entries:
         ledger.observe("validity", len(valid) / len(episode.entries))
     if valid:
@@ -111,6 +139,6 @@ def _observe(
         ledger.observe(f"share of {name}", float(share))
     present = share_A[share_A > 0]
     ledger.observe("operation entropy", float(-(present * np.log(present)).sum()))
-    ledger.observe("corpus size", sum(entry.kept for entry in entries))
+    ledger.observe("corpus size", sum(entry.kept for entry in [*evolution.entries, *episode.entries]))
     for name, value in statistics.items():
         ledger.observe(f"policy {name}", value)

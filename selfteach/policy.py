@@ -112,8 +112,8 @@ class ActorCritic(nn.Module):
     """Two MLPs with 64 tanh units a layer: logits over operations, and the value of a state.
 
     Normalised states enter with norm about 0.5 instead of √D. What holds in every state is then learnt first, through the biases, and what
-    depends on the state as evidence comes in: at a few dozen samples an update the unscaled net fits their noise (on a 42-d stub with one best
-    operation, its share after 60 updates is .95 instead of .49; a stub whose best operation depends on the state is learnt no slower).
+    depends on the state as evidence comes in: at a few dozen samples an update the unscaled net fits their noise (on a 42-d stub with one
+    best operation, its share after 60 updates is .95 instead of .49; a stub whose best operation depends on the state is learnt no slower).
     """
 
     def __init__(self, state_size: int, n_actions: int, *, rng: np.random.Generator, hidden: int = 64) -> None:

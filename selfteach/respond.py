@@ -2,8 +2,8 @@
 
 One verified response per instruction is kept. Few-shot turns are seeds of the same puzzle family or with the same kinds of constraint:
 zero-shot a small student hardly ever answers in a checkable form. Measured on a 135M student: two shots of the own family served about as
-well as four, and better than one of every family; with one constraint, .19 pass zero-shot, .24 after any two shots, .38 after a matching one
-(.65 where the seeds have one).
+well as four, and better than one of every family; with one constraint, .19 pass zero-shot, .24 after any two shots, .38 after a matching
+one (.65 where the seeds have one).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from harness.core.records import Constraint, Instruction
 from selfteach.elimination import RULES, Candidate, Context, Kept, Limits, eliminate, longest_common_subsequence, rouge_l, words
 
-VOCABULARY = "river stone lamp apple seven quiet run green letter".split()
+VOCABULARY = ["river", "stone", "lamp", "apple", "seven", "quiet", "run", "green", "letter"]
 
 
 def unit(*values: float) -> np.ndarray:

@@ -1,0 +1,96 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.core.records import Constraint
+from harness.errors import StoreError
+from selfteach.corpus import Entry, LineageStep, Reward, manifest, read_corpus, write_corpus, write_manifest
+
+HOSTILE = "<script>alert(1)</script>\u2028 line \x1b[31m \ud800 end\n"
+COLUMNS = {
+    "id", "seed_id", "parent_id", "lineage", "operation", "family", "instruction", "constraints", "response", "verified", "kept",
+    "reject_reason", "reward", "samples", "pass_rate", "step",
+}  # fmt: skip
+
+
+def entry(**changes: object) -> Entry:
+    kept = Entry(
+        id="evolved-000001",
+        seed_id="seed-1",
+        parent_id="seed-1",
+        lineage=(LineageStep("seed", "Write."), LineageStep("deepen", "Write more.")),
+        operation="deepen",
+        family="letters",
+        instruction="Write more.",
+        constraints=(Constraint("max_words", {"n": 5}),),
+        response="More.",
+        verified=True,
+        kept=True,
+        reject_reason=None,
+        reward=Reward(1.0, 0.5, 0.75),
+        samples=4,
+        pass_rate=0.25,
+        step=1,
+    )
+    return dataclasses.replace(kept, **changes)
+
+
+REJECTED = {"kept": False, "response": None, "verified": None, "samples": 0, "pass_rate": None, "reward": Reward()}
+
+
+def test_round_trip_survives_hostile_text(tmp_path: Path) -> None:
+    entries = [entry(), entry(id="2", instruction=HOSTILE, response=HOSTILE), entry(id="3", **REJECTED, reject_reason="duplicate")]
+    write_corpus(entries, tmp_path / "corpus.jsonl")
+    assert read_corpus(tmp_path / "corpus.jsonl") == entries
+    assert len((tmp_path / "corpus.jsonl").read_text().splitlines()) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus.jsonl"]
+
+
+def test_rows_are_as_documented(tmp_path: Path) -> None:
+    row = json.loads(json.dumps(entry().row()))
+    assert row.keys() == COLUMNS
+    assert row["reward"] == {"validity": 1.0, "novelty": 0.5, "learnability": 0.75, "total": 0.375}
+    assert row["lineage"][1] == {"operation": "deepen", "text": "Write more."}
+    assert row["constraints"] == [{"kind": "max_words", "params": {"n": 5}}]
+
+
+def test_loads_with_datasets(tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    write_corpus([entry(), entry(id="2", **REJECTED, reject_reason="duplicate")], tmp_path / "corpus.jsonl")
+    loaded = load_dataset("json", data_files=str(tmp_path / "corpus.jsonl"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded["kept"] == [True, False]
+    assert loaded[0]["reward"]["total"] == 0.375
+
+
+def test_a_damaged_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.jsonl"
+    write_corpus([entry()], path)
+    for damage in ("{", '{"id": "x"}', "[]"):
+        path.write_text(path.read_text().splitlines()[0] + "\n" + damage + "\n")
+        with pytest.raises(StoreError, match=r"corpus\.jsonl:2: not a corpus row"):
+            read_corpus(path)
+
+
+def test_an_empty_corpus_is_one(tmp_path: Path) -> None:
+    write_corpus([], tmp_path / "corpus.jsonl")
+    assert read_corpus(tmp_path / "corpus.jsonl") == []
+    assert manifest([])["mean_reward"] is None
+
+
+def test_manifest_counts(tmp_path: Path) -> None:
+    entries = [
+        entry(),
+        entry(id="2", **REJECTED, reject_reason="near duplicate: cosine 0.99"),
+        entry(id="3", **REJECTED, reject_reason="near duplicate: ROUGE-L 0.80", operation="breadth"),
+        entry(id="4", kept=False, response=None, verified=False, pass_rate=0.0, reject_reason="no verified response: 0 of 4"),
+    ]
+    counts = manifest(entries)
+    assert (counts["entries"], counts["kept"], counts["answered"], counts["response_samples"]) == (4, 1, 2, 8)
+    assert counts["rejected"] == {"near duplicate": 2, "no verified response": 1}
+    assert counts["operations"] == {"breadth": 1, "deepen": 3}
+    assert counts["mean_pass_rate"] == 0.125
+    write_manifest(counts, tmp_path / "manifest.json")
+    assert json.loads((tmp_path / "manifest.json").read_text()) == counts

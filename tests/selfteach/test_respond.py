@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from stand_ins import LetterPool, make_instruction, make_seeds
+
+from harness.core.budget import Ledger
+from harness.core.records import Completion, Constraint, Demonstration
+from harness.models.student import Student
+from selfteach.respond import Answer, Responder, ResponderConfig, demonstration_turns
+
+
+class Scripted:
+    """A student that replies from a script and remembers what it was asked."""
+
+    meter = None
+
+    def __init__(self, *replies: Completion) -> None:
+        self.replies, self.calls = list(replies), []
+
+    def generate(self, conversations: Sequence[Any], **options: Any) -> list[list[Completion]]:
+        self.calls.append((conversations, options))
+        return [self.replies[: options["n"]] for _ in conversations]
+
+
+def done(text: str) -> Completion:
+    return Completion(text, len(text), True)
+
+
+def responder(student: Any, seeds: list[Demonstration] | None = None, **config: Any) -> Responder:
+    ledger = Ledger(1e12)
+    return Responder(student, LetterPool(ledger), ledger, seeds or make_seeds(), config=ResponderConfig(**config))
+
+
+def answer_one(student: Scripted, **config: Any) -> Answer:
+    (answer,) = responder(student, **config).answer([make_instruction("Say a.")], max_flops=1.0, rng=np.random.default_rng(0))
+    assert answer is not None
+    return answer
+
+
+def test_the_shortest_verified_response_is_kept_and_the_pass_rate_counts_all() -> None:
+    answer = answer_one(Scripted(done("  long a  "), done("xyz"), done(" ae "), done("")))
+    assert answer == Answer(samples=4, passed=2, response="ae")
+    assert (answer.pass_rate, answer.learnability) == (0.5, 1.0)
+
+
+def test_a_reply_cut_off_fails_though_it_would_verify() -> None:
+    answer = answer_one(Scripted(Completion("a", 1, False), done("x"), done("x"), done("x")))
+    assert answer == Answer(4, 0, None)
+    assert answer.learnability == 0
+
+
+@pytest.mark.parametrize(("passed", "learnability"), [(0, 0), (1, 0.75), (2, 1), (3, 0.75), (4, 0)])
+def test_learnability_peaks_at_half(passed: int, learnability: float) -> None:
+    assert Answer(4, passed, None).learnability == learnability
+
+
+def test_empty_replies_are_not_verified() -> None:
+    student = Scripted(done(" "), done(""))
+    one = responder(student, samples=2)
+    one.answer([make_instruction("Say a.")], max_flops=1.0, rng=np.random.default_rng(0))
+    assert one.ledger.counters["verifications"] == 0
+
+
+def shot(name: str, *kinds: str, family: str = "", length: int = 0) -> Demonstration:
+    payload = {"generator": family} if family else {}
+    constraints = tuple(Constraint(kind) for kind in kinds)
+    instruction = make_instruction(name + "." * length, name=name, family=family or "topic", constraints=constraints, payload=payload)
+    return Demonstration(instruction, f"answer {name}")
+
+
+SHOTS = [
+    shot("gcd-long", family="gcd", length=40),
+    shot("gcd", family="gcd"),
+    shot("gcd-2", family="gcd", length=5),
+    shot("commas", "no_commas"),
+    shot("commas and title", "no_commas", "title"),
+    shot("title", "title", length=9),
+    shot("other", "bullets"),
+]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "chosen"),
+    [
+        (shot("x", family="gcd"), ["gcd", "gcd-2"]),
+        (shot("x", "title", family="gcd"), ["gcd", "title"]),
+        (shot("x", "no_commas"), ["commas", "commas and title"]),
+        (shot("x", "no_commas", "title"), ["commas and title"]),
+        (shot("x", "bullets", "title"), ["other", "title"]),
+        (shot("x", "unseen"), ["gcd", "other"]),
+    ],
+)
+def test_shots_show_what_the_instruction_asks(wanted: Demonstration, chosen: list[str]) -> None:
+    shots = responder(Scripted(), SHOTS).shots(wanted.instruction)
+    assert [shot.instruction.id for shot in shots] == chosen
+
+
+def test_instructions_with_equal_shots_and_limit_share_one_call() -> None:
+    student = Scripted(*[done("a")] * 4)
+    one = responder(student, SHOTS)
+    asked = [shot("a", family="gcd"), shot("b", "bullets"), shot("c", family="gcd")]
+    answers = one.answer([item.instruction for item in asked], max_flops=1.0, rng=np.random.default_rng(0))
+    assert all(answers)
+    assert [len(conversations) for conversations, _ in student.calls] == [2, 1]
+    assert [options["max_new_tokens"] for _, options in student.calls] == [24, 64]
+    assert student.calls[0][1]["prefix"] == [*demonstration_turns(SHOTS[1]), *demonstration_turns(SHOTS[2])]
+    assert student.calls[0][1]["seed"] != student.calls[1][1]["seed"]
+
+
+def test_the_bound_covers_what_generation_is_charged(tiny_model: Path) -> None:
+    ledger = Ledger(1e12)
+    student = Student.load(f"file:{tiny_model}", adaptation=None, seed=0)
+    student.attach(ledger)
+    one = Responder(student, LetterPool(ledger), ledger, SHOTS, config=ResponderConfig(instruction_tokens=12))
+    asked = [shot("a" * length, "bullets", family=family).instruction for length in (3, 40) for family in ("", "gcd")]
+    bound = one.bound_flops(asked)
+    assert None not in one.answer(asked, max_flops=bound, rng=np.random.default_rng(0))
+    assert 0.3 * bound < ledger.spent() <= bound
+
+
+def test_what_is_not_afforded_is_not_answered(tiny_model: Path) -> None:
+    ledger = Ledger(1e12)
+    student = Student.load(f"file:{tiny_model}", adaptation=None, seed=0)
+    student.attach(ledger)
+    one = Responder(student, LetterPool(ledger), ledger, SHOTS, config=ResponderConfig())
+    asked = [shot("a", family="gcd").instruction, shot("b", "bullets").instruction]
+    afforded = one.bound_flops(asked[:1])
+    answers = one.answer(asked, max_flops=afforded, rng=np.random.default_rng(0))
+    assert [answer is None for answer in answers] == [False, True]
+    assert ledger.spent() <= afforded
+
+
+def test_a_refused_charge_leaves_the_rest_unanswered(tiny_model: Path) -> None:
+    ledger = Ledger(1e5)
+    student = Student.load(f"file:{tiny_model}", adaptation=None, seed=0)
+    student.attach(ledger)
+    one = Responder(student, LetterPool(ledger), ledger, SHOTS, config=ResponderConfig())
+    assert one.answer([SHOTS[0].instruction], max_flops=1e12, rng=np.random.default_rng(0)) == [None]
