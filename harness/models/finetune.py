@@ -16,6 +16,7 @@ from itertools import islice
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from harness.core.budget import Ledger
@@ -76,9 +77,11 @@ def padded(examples: Sequence[TokenizedExample], pad_id: int, device: torch.devi
     return ids_B_T.to(device), mask_B_T.to(device), target_B_T.to(device)
 
 
-def response_logits(student: Student, ids_B_T: torch.Tensor, mask_B_T: torch.Tensor, target_B_T: torch.Tensor) -> torch.Tensor:
-    """Next-token logits (R, V) in fp32 at the R positions of `target_B_T` only."""
-    hidden_B_T_D = student.body(input_ids=ids_B_T, attention_mask=mask_B_T, use_cache=False).last_hidden_state
+def response_logits(
+    student: Student, ids_B_T: torch.Tensor, mask_B_T: torch.Tensor, target_B_T: torch.Tensor, *, body: nn.Module | None = None
+) -> torch.Tensor:
+    """Next-token logits (R, V) in fp32 at the R positions of `target_B_T` only; `body` stands in for the student's own (a reference)."""
+    hidden_B_T_D = (body or student.body)(input_ids=ids_B_T, attention_mask=mask_B_T, use_cache=False).last_hidden_state
     logits_R_V = student.model.get_output_embeddings()(hidden_B_T_D[target_B_T]).float()
     cap = getattr(student.model.config, "final_logit_softcapping", None)
     return logits_R_V if cap is None else cap * torch.tanh(logits_R_V / cap)
