@@ -122,8 +122,11 @@ def _observe(
     names: Sequence[str],
     statistics: dict[str, float],
 ) -> None:
-    """Adds a point to every curve of the method. Components are averaged over what they are defined for: novelty over the valid,
-    learnability and pass rate over the answered; the reward over all steps, stops included."""
+    """Adds a point to every curve of the method.
+
+    Components are averaged over what they are defined for: novelty over the valid, learnability and pass rate over the answered; the reward
+    over all steps, stops included.
+    """
     valid = [entry for entry in episode.entries if entry.reward.validity]
     answered = [entry for entry in episode.entries if entry.pass_rate is not None]
     ledger.observe("reward", float(rollout.rewards_T_B.mean()))

@@ -64,6 +64,7 @@ class Responder:
     ) -> None:
         self.student, self.pool, self.ledger, self.config = student, pool, ledger, config
         self._seeds = sorted(seeds, key=lambda seed: (len(seed.instruction.text) + len(seed.response), seed.instruction.id))
+        self._used_share = 1.0
 
     def shots(self, instruction: Instruction) -> list[Demonstration]:
         """The few-shot examples: seeds that together have the instruction's puzzle family and kinds of constraint.
@@ -85,7 +86,9 @@ class Responder:
         return chosen or [seed for seed in self._seeds if seed.instruction.pool == instruction.pool][: self.config.shots]
 
     def answer(self, instructions: Sequence[Instruction], *, max_flops: float, rng: np.random.Generator) -> list[Answer | None]:
-        """Answers as many instructions as `max_flops` surely pay for, one batch per few-shot prefix.
+        """Answers as many instructions as `max_flops` pay for, one batch per few-shot prefix.
+
+        A batch is begun when its expected cost (its upper bound times the share of the bounds that batches so far came to) fits.
 
         Returns:
             In order, an answer each; None where compute was short.
@@ -93,8 +96,8 @@ class Responder:
         answers: list[Answer | None] = [None] * len(instructions)
         for batch in self._batches(instructions):
             seed = int(rng.integers(2**31))
-            cost = self._bound_flops(batch)
-            if cost > max_flops:
+            bound = self._bound_flops(batch)
+            if bound * self._used_share > max_flops:
                 continue
             before = self._spent()
             try:
@@ -109,7 +112,10 @@ class Responder:
                     )
             except BudgetExceeded:
                 break
-            max_flops -= self._spent() - before
+            cost = self._spent() - before
+            max_flops -= cost
+            if bound > 0:
+                self._used_share = (self._used_share + cost / bound) / 2
             with self.ledger.use_phase("review"):
                 for index, instruction, completions in zip(batch.indices, batch.instructions, replies, strict=True):
                     answers[index] = self._judge(instruction, completions)

@@ -135,6 +135,21 @@ def test_what_is_not_afforded_is_not_answered(tiny_model: Path) -> None:
     assert ledger.spent() <= afforded
 
 
+def test_expected_cost_follows_what_batches_came_to(tiny_model: Path) -> None:
+    ledger = Ledger(1e12)
+    student = Student.load(f"file:{tiny_model}", adaptation=None, seed=0)
+    student.attach(ledger)
+    one = Responder(student, LetterPool(ledger), ledger, SHOTS, config=ResponderConfig())
+    asked, rng = [shot("a", "bullets").instruction], np.random.default_rng(0)
+    bound = one.bound_flops(asked)
+    assert one.answer(asked, max_flops=0.99 * bound, rng=rng) == [None]
+    for _ in range(6):
+        assert None not in one.answer(asked, max_flops=bound, rng=rng)
+    typical = ledger.spent() / 6
+    assert typical < 0.8 * bound  # replies end before the limit
+    assert None not in one.answer(asked, max_flops=1.2 * typical, rng=rng)
+
+
 def test_a_refused_charge_leaves_the_rest_unanswered(tiny_model: Path) -> None:
     ledger = Ledger(1e5)
     student = Student.load(f"file:{tiny_model}", adaptation=None, seed=0)

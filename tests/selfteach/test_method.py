@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from stand_ins import HashingEncoder, LetterPool, make_seeds
+
+from harness.core.budget import Ledger
+from harness.core.spec import Adaptation
+from harness.models.embed import Embedder
+from harness.models.finetune import FinetuneConfig
+from harness.models.student import Student
+from harness.seeds import generator
+from selfteach.corpus import read_corpus
+from selfteach.environment import EnvironmentConfig
+from selfteach.method import EvolConfig, EvolInstruct, SelfTeach, SelfTeachConfig, training_examples
+from selfteach.policy import restore_policy
+from selfteach.respond import ResponderConfig
+
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+"""peft 0.21 still reads the attribute that transformers 5.23 renamed."""
+
+BUDGET = 3e9
+SMALL = {
+    "environment": EnvironmentConfig(lineages=3, horizon=2, rouge_l=1.0, cosine=1.0),
+    "finetune": FinetuneConfig(learning_rate=1e-2),
+    "responder": ResponderConfig(instruction_tokens=8, reasoning_tokens=8),
+}
+
+
+@pytest.fixture(autouse=True)
+def no_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Embedder, "load", classmethod(lambda cls, source: HashingEncoder(flops_per_text=1e4)))
+
+
+class Trained:
+    def __init__(
+        self,
+        model: Path,
+        out: Path,
+        method: type = SelfTeach,
+        *,
+        seed: int = 0,
+        never: bool = False,
+        budget: float = BUDGET,
+        **config: object,
+    ):
+        self.ledger, self.out = Ledger(budget), out
+        self.student = Student.load(f"file:{model}", adaptation=Adaptation(rank=4), seed=seed)
+        self.before = {name: weight.clone() for name, weight in self.student.model.named_parameters() if weight.requires_grad}
+        self.pool = LetterPool(self.ledger, never=never)
+        settings = method.Config(**{**SMALL, **config})
+        returned = method().train(self.student, self.pool, self.ledger, rng=generator("method", seed), config=settings, out=out)
+        assert returned is self.student
+        self.entries = read_corpus(out / "corpus.jsonl")
+        self.manifest = json.loads((out / "manifest.json").read_text())
+
+    @property
+    def moved(self) -> bool:
+        return any(
+            not torch.equal(weight, self.before[name]) for name, weight in self.student.model.named_parameters() if name in self.before
+        )
+
+
+@pytest.fixture(scope="module")
+def selfteach(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Embedder, "load", classmethod(lambda cls, source: HashingEncoder(flops_per_text=1e4)))
+        return Trained(tiny_model, tmp_path_factory.mktemp("selfteach"))
+
+
+def test_spends_the_budget_within_two_percent(selfteach: Trained) -> None:
+    assert 0.98 * BUDGET <= selfteach.ledger.spent() <= BUDGET
+
+
+def test_the_share_for_evolving_is_kept(selfteach: Trained) -> None:
+    update = sum(row["flops"] for row in selfteach.ledger.rows() if row["phase"] == "update")
+    assert 0.48 < update / BUDGET < 0.7
+
+
+def test_the_student_learns_and_the_policy_is_saved(selfteach: Trained) -> None:
+    assert selfteach.moved
+    losses = [point.value for point in selfteach.ledger.curves if point.curve == "loss"]
+    assert np.mean(losses[-5:]) < 0.95 * np.mean(losses[:5])
+    assert selfteach.manifest["policy_updates"] >= 2
+    from selfteach.method import make_policy
+
+    policy = make_policy("ppo", 32 + 7 + 4, 7, rng=np.random.default_rng(1))
+    restore_policy(policy, selfteach.out / "policy.safetensors")
+
+
+def test_kept_entries_are_verified_and_become_examples(selfteach: Trained) -> None:
+    kept = [entry for entry in selfteach.entries if entry.kept]
+    assert kept
+    assert all(entry.verified and entry.response and entry.pass_rate for entry in kept)
+    assert all(entry.reject_reason for entry in selfteach.entries if not entry.kept)
+    examples = training_examples(make_seeds(), selfteach.entries)
+    assert len(examples) == len(make_seeds()) + len(kept) == selfteach.manifest["training_examples"]
+    assert examples[-1] == ([{"role": "user", "content": kept[-1].instruction}], kept[-1].response)
+
+
+def test_the_manifest_counts(selfteach: Trained) -> None:
+    assert selfteach.manifest["counters"] == selfteach.ledger.counters
+    assert selfteach.manifest["counters"]["demonstrations"] == len(make_seeds())
+    assert selfteach.manifest["counters"]["verifications"] > 0
+    assert selfteach.manifest["note"] is None
+    assert selfteach.manifest["phases"]["generate:model0"]["tokens"] > 0
+    assert {"policy", "embed", "generate"} <= {key.split(":")[0] for key in selfteach.manifest["phases"]}
+
+
+def test_same_seed_same_corpus_and_weights(selfteach: Trained, tiny_model: Path, tmp_path: Path) -> None:
+    again, other = Trained(tiny_model, tmp_path / "again"), Trained(tiny_model, tmp_path / "other", seed=1)
+    assert again.entries == selfteach.entries
+    assert other.entries != selfteach.entries
+    weights = dict(selfteach.student.model.named_parameters())
+    assert all(torch.equal(weight, weights[name]) for name, weight in again.student.model.named_parameters())
+
+
+def test_the_control_differs_in_the_policy_alone(selfteach: Trained, tiny_model: Path, tmp_path: Path) -> None:
+    control = Trained(tiny_model, tmp_path, EvolInstruct)
+    assert 0.98 * BUDGET <= control.ledger.spent() <= BUDGET
+    assert control.manifest["policy"] == "random"
+    assert not any(row["phase"] == "policy" and row["flops"] for row in control.ledger.rows())
+    assert EvolConfig().model_dump() == {key: value for key, value in SelfTeachConfig().model_dump().items() if key != "policy"}
+    entropies = [point.value for point in control.ledger.curves if point.curve == "operation entropy"]
+    assert max(entropies) > 1.0
+    assert SelfTeach.name != EvolInstruct.name
+
+
+def test_trpo_trains_too(tiny_model: Path, tmp_path: Path) -> None:
+    trained = Trained(tiny_model, tmp_path, policy="trpo")
+    assert trained.manifest["policy_updates"] >= 2
+
+
+def test_without_a_verified_response_the_seeds_alone_train(tiny_model: Path, tmp_path: Path) -> None:
+    trained = Trained(tiny_model, tmp_path, never=True)
+    assert trained.manifest["note"] == "nothing was verified: fine-tuned on the seeds alone"
+    assert trained.manifest["kept"] == 0
+    assert trained.moved
+    assert trained.ledger.spent() >= 0.98 * BUDGET
+
+
+def test_a_budget_too_small_to_evolve_still_trains(tiny_model: Path, tmp_path: Path) -> None:
+    trained = Trained(tiny_model, tmp_path, budget=5e4)
+    assert trained.entries == []
+    assert trained.manifest["ended"].startswith("budget refused")
+    assert not (tmp_path / "policy.safetensors").exists()
+    assert trained.ledger.spent() <= 5e4
+
+
+def test_the_tune_account_is_charged_like_the_train_account(tiny_model: Path, tmp_path: Path) -> None:
+    ledger = Ledger(BUDGET)
+    student = Student.load(f"file:{tiny_model}", adaptation=Adaptation(rank=4), seed=0)
+    with ledger.use_account("tune"):
+        SelfTeach().train(student, LetterPool(ledger), ledger, rng=generator("method", 0), config=SelfTeachConfig(**SMALL), out=tmp_path)
+    assert ledger.spent("train") == 0
+    assert math.isclose(ledger.spent("tune"), BUDGET, rel_tol=0.02)
+
+
+def test_configs_are_strict() -> None:
+    with pytest.raises(ValidationError, match="polcy"):
+        SelfTeachConfig(polcy="ppo")
+    with pytest.raises(ValidationError, match="policy"):
+        EvolConfig(policy="ppo")
+    with pytest.raises(ValidationError, match="horizon"):
+        SelfTeachConfig(environment={"horizon": 0})
