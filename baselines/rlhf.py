@@ -1,8 +1,8 @@
 """RLHF: SFT warm start, Bradley-Terry reward model on annotators' preferences, policy optimisation against it with a KL penalty.
 
-The optimiser is RLOO (Ahmadian et al. 2024, arXiv 2402.14740): k samples a prompt, each sample's advantage is its reward minus the mean of
-the others', one on-policy REINFORCE step a batch. The reward is r_phi(x, y) - beta * KL(policy || warm start), the KL by its sampled estimate.
-What is left of the budget after the last step that fits is spent on supervised steps (the mixing of Ouyang et al. 2022, "ptx").
+The optimiser is RLOO (Ahmadian et al. 2024, arXiv 2402.14740): k samples a prompt, each sample's advantage is its reward minus the mean
+of the others', one on-policy REINFORCE step a batch. The reward is r_phi(x, y) - beta * KL(policy || warm start), the KL by its sampled
+estimate. What is left of the budget after the last step that fits is spent on supervised steps (the mixing of Ouyang et al. 2022, "ptx").
 
 The loop is ours and not TRL's RLOOTrainer: TRL evaluates the output head at every position without Triton, makes one more forward for
 the old log-probabilities (equal to the new ones when on-policy), and cannot stop inside a budget.
@@ -11,7 +11,6 @@ the old log-probabilities (equal to the new ones when on-policy), and cannot sto
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from baselines.reward_model import RewardConfig, RewardModel, fit
-from baselines.sft import Example, demonstrations
+from baselines.sft import demonstrations
 from harness.core.budget import Ledger
 from harness.core.pool import TaskPool
 from harness.core.records import Completion, Instruction, Message, Preference
@@ -71,12 +70,8 @@ class RLHF:
         found = fit(reward_model, preferences, ledger, config=config.reward, rng=reward_rng)
         (out / "reward_model.json").write_text(json.dumps(vars(found), indent=1) + "\n")
         optimise(student, reward_model, pool, ledger, config=config, rng=sample_rng)
-        finetune(student, _bought(examples), ledger, config=_last_step(config), rng=data_rng, curve="ptx_loss")
+        finetune(student, examples, ledger, config=_last_step(config), rng=data_rng, curve="ptx_loss")
         return student
-
-
-def _bought(examples: list[Example] | Iterator[Example]) -> list[Example] | Iterator[Example]:
-    return examples
 
 
 def _last_step(config: RLHFConfig) -> FinetuneConfig:

@@ -18,6 +18,7 @@ from harness.core.budget import Ledger
 from harness.core.pool import TaskPool
 from harness.core.records import Completion, Demonstration, Instruction, Message
 from harness.errors import BudgetExceeded
+from harness.models.generation import PrefixCaches
 from harness.models.student import Student
 
 
@@ -65,6 +66,7 @@ class Responder:
         self.student, self.pool, self.ledger, self.config = student, pool, ledger, config
         self._seeds = sorted(seeds, key=lambda seed: (len(seed.instruction.text) + len(seed.response), seed.instruction.id))
         self._used_share = 1.0
+        self._prefix_caches: PrefixCaches = {}
 
     def shots(self, instruction: Instruction) -> list[Demonstration]:
         """The few-shot examples: seeds that together have the instruction's puzzle family and kinds of constraint.
@@ -109,6 +111,7 @@ class Responder:
                         n=self.config.samples,
                         seed=seed,
                         prefix=batch.prefix or None,
+                        prefix_caches=self._prefix_caches,
                     )
             except BudgetExceeded:
                 break
@@ -151,8 +154,10 @@ class Responder:
         prompts = [self.student.render([*batch.prefix, _user(instruction)]) for instruction in batch.instructions]
         width = max(len(self.student.encode(prompt)) for prompt in prompts) - len(shared)
         last = len(shared) + width + batch.max_new_tokens
-        cost = meter.body_flops(1, len(shared)) + meter.head_flops(1) if shared else 0.0
-        cost += meter.body_flops(rows, width, past_tokens=len(shared))
+        known = not shared or tuple(shared) in self._prefix_caches
+        cost = 0.0 if known else meter.body_flops(1, len(shared)) + meter.head_flops(1)
+        # A prompt is computed once for its samples, but for its last token.
+        cost += meter.body_flops(len(batch.instructions), width, past_tokens=len(shared)) + meter.head_flops(len(batch.instructions))
         cost += batch.max_new_tokens * (meter.body_flops(rows, 1, past_tokens=last) + meter.head_flops(rows))
         return cost
 

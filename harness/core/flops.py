@@ -51,6 +51,6 @@ def backward_flops(shape: Shape, rows: int, new_tokens: int) -> float:
     return per_token * rows * new_tokens + 2.0 * attention_flops(shape, rows, new_tokens)
 
 
-def head_flops(head_params: int, positions: int, *, grad: bool, trained: bool) -> float:
-    """FLOPs of an output head at `positions`; with `grad` the backward too (weight gradient only if `trained`)."""
-    return 2.0 * head_params * positions * (1 + (1 + trained if grad else 0))
+def linear_flops(params: int, positions: int, *, input_grad: bool = False, weight_grad: bool = False) -> float:
+    """FLOPs of one matmul weight (an output head, say) at `positions`, with the gradients that will be computed of its input and weight."""
+    return 2.0 * params * positions * (1 + input_grad + weight_grad)

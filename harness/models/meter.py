@@ -6,6 +6,7 @@ A refused charge raises `BudgetExceeded` before any work is done.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -13,7 +14,10 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from harness.core.budget import Ledger
-from harness.core.flops import Shape, backward_flops, forward_flops, head_flops
+from harness.core.flops import Shape, backward_flops, forward_flops, linear_flops
+
+_FIRST_PROJECTION = re.compile(r"(^|\.)0\.(self_attn|attn|attention)\.(q_proj|k_proj|v_proj|qkv_proj|c_attn|query_key_value)\b")
+"""The projections of the first layer's attention: they read the embeddings, whose gradient nobody needs unless they are trained."""
 
 
 def transformer_body(model: nn.Module) -> nn.Module | None:
@@ -46,7 +50,7 @@ def body_shape(body: nn.Module, *, adapters: bool = True) -> Shape:
             trained += count
         else:
             frozen += count
-            if ".0.self_attn." in f".{name}" and any(part in name for part in ("q_proj", "k_proj", "v_proj")):
+            if _FIRST_PROJECTION.search(name):
                 first += count
     return Shape(frozen, trained, config.num_hidden_layers, heads, head_dim, first)
 
@@ -94,8 +98,8 @@ class Meter:
 
     def head_flops(self, positions: int, *, grad: bool = False) -> float:
         """FLOPs that evaluating the language-model head at `positions` would be charged."""
-        head = self._model.get_output_embeddings()  # type: ignore[operator]
-        return head_flops(head.weight.numel(), positions, grad=grad, trained=bool(head.weight.requires_grad))
+        weight = self._model.get_output_embeddings().weight  # type: ignore[operator]
+        return linear_flops(weight.numel(), positions, input_grad=grad, weight_grad=grad and bool(weight.requires_grad))
 
     def _before_body(self, body: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         tokens = kwargs.get("input_ids", args[0] if args else None)
@@ -113,11 +117,13 @@ class Meter:
         self.ledger.charge(self.name, flops, real, rows * new_tokens - real)
 
     def _before_linear(self, linear: nn.Module, args: tuple[Any, ...]) -> None:
+        weight = linear.weight
+        assert isinstance(weight, torch.Tensor)
+        grad = torch.is_grad_enabled()
         positions = args[0].numel() // args[0].shape[-1]
-        trained = bool(linear.weight.requires_grad)  # type: ignore[union-attr]
-        grad = torch.is_grad_enabled() and (trained or args[0].requires_grad)
-        assert isinstance(linear.weight, torch.Tensor)
-        flops = head_flops(linear.weight.numel(), positions, grad=grad, trained=trained)
+        flops = linear_flops(
+            weight.numel(), positions, input_grad=grad and args[0].requires_grad, weight_grad=grad and weight.requires_grad
+        )
         self.ledger.charge(self.name, flops, 0)
 
 

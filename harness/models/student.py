@@ -23,7 +23,7 @@ from harness.core.budget import Ledger
 from harness.core.records import Completion, Message
 from harness.core.spec import Adaptation
 from harness.errors import SourceError, SpecError
-from harness.models.generation import generate_tokens
+from harness.models.generation import PrefixCaches, generate_tokens
 from harness.models.meter import Meter, meter, transformer_body
 from harness.models.sources import resolve
 
@@ -132,6 +132,7 @@ class Student:
         seed: int,
         n: int = 1,
         prefix: Sequence[Message] | None = None,
+        prefix_caches: PrefixCaches | None = None,
         stop: Sequence[str] = (),
     ) -> list[list[Completion]]:
         """Samples `n` replies to each conversation.
@@ -139,6 +140,8 @@ class Student:
         Args:
             temperature: 0 is greedy (then n must be 1).
             prefix: turns that stand before every conversation (few-shot examples); computed once, not once a conversation.
+            prefix_caches: an empty dict at first, passed again at each call while the weights stay as they are: prefixes are then computed
+                once for all calls.
             stop: a reply ends before the first of these strings.
         Returns:
             For each conversation, in order, its n completions.
@@ -154,6 +157,7 @@ class Student:
             seed=seed,
             n=n,
             prefix=shared,
+            prefix_caches=prefix_caches,
             stop=stop,
         )
 
@@ -166,6 +170,7 @@ class Student:
         seed: int,
         n: int = 1,
         prefix: str = "",
+        prefix_caches: PrefixCaches | None = None,
         stop: Sequence[str] = (),
     ) -> list[list[Completion]]:
         """As `generate`, on prompts that are already rendered."""
@@ -184,6 +189,7 @@ class Student:
                 seed=seed,
                 eos_ids=self.eos_ids,
                 pad_id=self.pad_id,
+                prefix_caches=prefix_caches,
             )
         return [[self._completion(ids, stop) for ids in replies_n] for replies_n in replies_N_n]
 

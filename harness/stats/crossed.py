@@ -9,7 +9,6 @@ seed, because one checkpoint's luck is shared by all of its tasks. Items in clus
 Source: multi-reader multi-case ANOVA (Dorfman, Berbaum & Metz 1992; Hillis 2007), seeds as readers and items as cases.
 """
 # Array axes are suffixes of names here: _S seeds, _N items, _C clusters, _K tasks, _P columns.
-# ruff: noqa: N815
 
 from __future__ import annotations
 

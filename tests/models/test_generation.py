@@ -1,0 +1,74 @@
+"""Sharing what prompts have in common changes what generation costs, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from harness.core.budget import Ledger
+from harness.models.generation import generate_tokens
+from harness.models.meter import meter
+
+EOS, PAD = 1, 0
+PREFIX = [5, 9, 33, 7, 12, 40, 41, 8, 22, 17]
+PROMPTS = [[11, 12, 13], [14], [20, 21, 22, 23, 24, 25, 26], [30, 31]]
+
+
+@pytest.fixture(scope="module")
+def model() -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        eos_token_id=EOS, pad_token_id=PAD, bos_token_id=2, initializer_range=0.3,
+    )  # fmt: skip
+    return LlamaForCausalLM(config).eval()
+
+
+def _generate(model: LlamaForCausalLM, prompts: list[list[int]], **options: object) -> list[list[list[int]]]:
+    defaults = {"prefix": [], "n": 1, "max_new_tokens": 9, "temperature": 0.0, "seed": 3, "eos_ids": [EOS], "pad_id": PAD}
+    with torch.inference_mode():
+        return generate_tokens(model, prompts, **{**defaults, **options})  # type: ignore[arg-type]
+
+
+def test_greedy_replies_equal_those_of_each_prompt_alone(model: LlamaForCausalLM) -> None:
+    together = _generate(model, PROMPTS)
+    assert together == [_generate(model, [prompt])[0] for prompt in PROMPTS]
+    assert len({tuple(reply) for (reply,) in together}) > 1
+
+
+def test_a_shared_prefix_is_the_same_as_a_longer_prompt(model: LlamaForCausalLM) -> None:
+    assert _generate(model, PROMPTS, prefix=PREFIX) == _generate(model, [[*PREFIX, *prompt] for prompt in PROMPTS])
+
+
+@pytest.mark.parametrize("prefix", [[], PREFIX])
+def test_samples_follow_the_model_whether_or_not_the_prompt_is_shared(model: LlamaForCausalLM, prefix: list[int]) -> None:
+    """At a temperature near 0 every one of the n samples is the greedy reply, padded prompts included."""
+    greedy = _generate(model, PROMPTS, prefix=prefix)
+    sampled = _generate(model, PROMPTS, prefix=prefix, n=3, temperature=1e-4)
+    assert sampled == [reply * 3 for reply in greedy]
+
+
+def test_replies_repeat_with_the_seed_and_change_with_another(model: LlamaForCausalLM) -> None:
+    first = _generate(model, PROMPTS, n=4, temperature=1.0)
+    assert first == _generate(model, PROMPTS, n=4, temperature=1.0)
+    assert first != _generate(model, PROMPTS, n=4, temperature=1.0, seed=4)
+
+
+def test_n_replies_share_the_cost_of_their_prompt(model: LlamaForCausalLM) -> None:
+    ledger = Ledger()
+    handle = meter(model, "tiny", ledger)
+    long_prompt = [[3 + i % 60 for i in range(40)]]
+    _generate(model, long_prompt, n=1, temperature=1.0, max_new_tokens=1)
+    one = ledger.spent()
+    _generate(model, long_prompt, n=8, temperature=1.0, max_new_tokens=1)
+    handle.detach()
+    assert ledger.spent() - one < 2 * one
+
+
+def test_a_reply_ends_with_its_first_end_token(model: LlamaForCausalLM) -> None:
+    (replies,) = _generate(model, [PROMPTS[0]], n=16, temperature=3.0, max_new_tokens=60)
+    ended = [reply for reply in replies if EOS in reply]
+    assert ended
+    assert all(reply.index(EOS) == len(reply) - 1 for reply in ended)
+    assert all(len(reply) <= 60 for reply in replies)
