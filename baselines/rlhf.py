@@ -18,13 +18,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
-from baselines.reward_model import RewardConfig, RewardModel, fit
+from baselines.reward_model import RewardConfig, RewardModel, fit, pair_flops
 from baselines.sft import demonstrations
 from harness.core.budget import Ledger
 from harness.core.pool import TaskPool
 from harness.core.records import Completion, Instruction, Message, Preference
 from harness.errors import BudgetExceeded
-from harness.models.finetune import FinetuneConfig, TokenizedExample, finetune, padded, response_logits, tokenize, update_flops
+from harness.models.finetune import FinetuneConfig, TokenizedExample, finetune, padded, response_logits, tokenize
 from harness.models.meter import meter
 from harness.models.student import Student
 
@@ -65,7 +65,7 @@ class RLHF:
         examples = demonstrations(pool, data_rng, config.demonstrations)
         finetune(student, examples, ledger, config=config.finetune, rng=data_rng, max_flops=config.warm_share * budget)
         preferences = collect_preferences(student, pool, ledger, max_flops=config.preference_share * budget, config=config, rng=sample_rng)
-        reward_model = RewardModel(student)
+        reward_model = RewardModel(student, train_body=config.reward.train_body)
         reward_model.attach(ledger)
         found = fit(reward_model, preferences, ledger, config=config.reward, rng=reward_rng)
         (out / "reward_model.json").write_text(json.dumps(vars(found), indent=1) + "\n")
@@ -110,7 +110,7 @@ def collect_preferences(
         preferences += labelled
         for preference in labelled:
             both = [tokenize(student, _conversation(preference.instruction), text) for text in (preference.chosen, preference.rejected)]
-            training += config.reward.epochs * update_flops(student, both)
+            training += pair_flops(student, both, config.reward)
         if not preferences and ledger.spent(ledger.account) - started_at > max_flops:
             break
     if len(preferences) < 2:

@@ -88,7 +88,7 @@ class Responder:
         return chosen or [seed for seed in self._seeds if seed.instruction.pool == instruction.pool][: self.config.shots]
 
     def answer(self, instructions: Sequence[Instruction], *, max_flops: float, rng: np.random.Generator) -> list[Answer | None]:
-        """Answers as many instructions as `max_flops` pay for, one batch per few-shot prefix.
+        """Answers as many instructions as `max_flops` pay for, in one batch per length limit.
 
         A batch is begun when its expected cost (its upper bound times the share of the bounds that batches so far came to) fits.
 
@@ -103,14 +103,14 @@ class Responder:
                 continue
             before = self._spent()
             try:
-                with self.ledger.use_phase("generate"):
+                with self.ledger.use_phase("generate"), self.student.as_loaded():
                     replies = self.student.generate(
                         [[_user(instruction)] for instruction in batch.instructions],
                         max_new_tokens=batch.max_new_tokens,
                         temperature=self.config.temperature,
                         n=self.config.samples,
                         seed=seed,
-                        prefix=batch.prefix or None,
+                        prefixes=batch.prefixes,
                         prefix_caches=self._prefix_caches,
                     )
             except BudgetExceeded:
@@ -135,31 +135,30 @@ class Responder:
         return Answer(len(completions), len(passed), min(passed, key=lambda text: (len(text), text), default=None))
 
     def _batches(self, instructions: Sequence[Instruction]) -> list[_Batch]:
-        groups: dict[tuple[object, ...], _Batch] = {}
+        batches: dict[int, _Batch] = {}
         for index, instruction in enumerate(instructions):
-            shots = self.shots(instruction)
             limit = self.config.reasoning_tokens if "generator" in instruction.payload else self.config.instruction_tokens
-            key = (limit, *(shot.instruction.id for shot in shots))
-            batch = groups.setdefault(key, _Batch([turn for shot in shots for turn in demonstration_turns(shot)], limit, [], []))
+            batch = batches.setdefault(limit, _Batch(limit, [], [], []))
+            batch.prefixes.append([turn for shot in self.shots(instruction) for turn in demonstration_turns(shot)])
             batch.indices.append(index)
             batch.instructions.append(instruction)
-        return list(groups.values())
+        return list(batches.values())
 
     def _bound_flops(self, batch: _Batch) -> float:
         meter = self.student.meter
         if meter is None:
             return 0.0
-        rows = len(batch.instructions) * self.config.samples
-        shared = self.student.encode(self.student.render(batch.prefix, add_generation_prompt=False)) if batch.prefix else []
-        prompts = [self.student.render([*batch.prefix, _user(instruction)]) for instruction in batch.instructions]
-        width = max(len(self.student.encode(prompt)) for prompt in prompts) - len(shared)
-        last = len(shared) + width + batch.max_new_tokens
-        known = not shared or tuple(shared) in self._prefix_caches
-        cost = 0.0 if known else meter.body_flops(1, len(shared)) + meter.head_flops(1)
+        n_prompts, rows = len(batch.instructions), len(batch.instructions) * self.config.samples
+        shared = {
+            tuple(self.student.encode(self.student.render(prefix, add_generation_prompt=False))) for prefix in batch.prefixes if prefix
+        }
+        longest = max((len(prefix) for prefix in shared), default=0)
+        width = max(len(self.student.encode(self.student.render([_user(instruction)]))) for instruction in batch.instructions)
+        cost = sum(meter.body_flops(1, len(prefix)) + meter.head_flops(1) for prefix in shared if prefix not in self._prefix_caches)
         # A prompt is computed once for its samples, but for its last token.
-        cost += meter.body_flops(len(batch.instructions), width, past_tokens=len(shared)) + meter.head_flops(len(batch.instructions))
-        cost += batch.max_new_tokens * (meter.body_flops(rows, 1, past_tokens=last) + meter.head_flops(rows))
-        return cost
+        cost += meter.body_flops(n_prompts, width, past_tokens=longest) + meter.head_flops(n_prompts)
+        last = longest + width + batch.max_new_tokens
+        return cost + batch.max_new_tokens * (meter.body_flops(rows, 1, past_tokens=last) + meter.head_flops(rows))
 
     def _spent(self) -> float:
         return self.ledger.spent(self.ledger.account)
@@ -167,10 +166,10 @@ class Responder:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Instructions that share a few-shot prefix and a length limit, with their places in the caller's order."""
+    """Instructions with one length limit, the few-shot turns before each, and their places in the caller's order."""
 
-    prefix: list[Message]
     max_new_tokens: int
+    prefixes: list[list[Message]]
     indices: list[int]
     instructions: list[Instruction]
 

@@ -1,18 +1,21 @@
-"""Batched sampling with transformers' `generate`: shared prefix and prompts computed once, batches that fit a token budget."""
+"""Batched sampling with transformers' `generate`: prefixes and prompts computed once for all their samples, batches in a token budget."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.nn.functional import pad
 from transformers import DynamicCache
 
 BATCH_TOKENS = 6_144
-"""Most prompt-plus-reply tokens in a batch (shared prefix not counted). Fixed, so that equal requests make equal batches."""
+"""Most prompt-plus-reply tokens in a batch (prefixes not counted). Fixed, so that equal requests make equal batches."""
 
-PrefixCaches = dict[tuple[int, ...], DynamicCache]
+KeysValues = tuple[tuple[torch.Tensor, torch.Tensor], ...]
+"""Per layer, keys and values (1, heads, T, head_dim) of a prefix."""
+
+PrefixCaches = dict[tuple[int, ...], KeysValues]
 """Keys and values of prefixes, by their token ids."""
 
 
@@ -20,7 +23,7 @@ def generate_tokens(
     model: Any,
     prompts: Sequence[Sequence[int]],
     *,
-    prefix: Sequence[int],
+    prefixes: Sequence[Sequence[int]],
     n: int,
     max_new_tokens: int,
     temperature: float,
@@ -33,28 +36,31 @@ def generate_tokens(
 
     Args:
         model: a causal language model; its forwards are metered where its meter says.
-        prompts: token ids, without the shared prefix; none may be empty.
-        prefix: token ids that stand before every prompt; run through the model once.
-        prefix_caches: remembers prefixes from call to call; valid only as long as the model's weights do not change.
+        prompts: token ids, without their prefixes; none may be empty.
+        prefixes: for each prompt the token ids that stand before it (may be empty); equal ones run through the model once.
         temperature: 0 is greedy. No top-k or top-p truncation.
         seed: of the sampling; equal arguments and seed give equal replies on one machine and thread count.
+        prefix_caches: remembers prefixes from call to call; valid only as long as the model's weights do not change.
     Returns:
         Per prompt, n lists of new token ids, the end token included where one was made, padding removed.
     """
     assert all(len(prompt) > 0 for prompt in prompts), "empty prompt"
-    order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), index))
+    assert len(prefixes) == len(prompts), (len(prefixes), len(prompts))
+    caches: PrefixCaches = {} if prefix_caches is None else prefix_caches
+    rows = [(tuple(prefix), list(prompt)) for prefix, prompt in zip(prefixes, prompts, strict=True)]
+    if _outgrows_window(model, rows, max_new_tokens):
+        rows = [((), [*prefix, *prompt]) for prefix, prompt in rows]
+    order = sorted(range(len(rows)), key=lambda index: (-len(rows[index][1]), index))
     replies: list[list[list[int]]] = [[] for _ in prompts]
     options: dict[str, Any] = {"do_sample": temperature > 0}
     if temperature > 0:
         options |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        prefix_cache = _prefix_cache(model, tuple(prefix), {} if prefix_caches is None else prefix_caches)
         while order:
-            size = max(1, BATCH_TOKENS // (n * (len(prompts[order[0]]) + max_new_tokens)))
+            size = max(1, BATCH_TOKENS // (n * (len(rows[order[0]][1]) + max_new_tokens)))
             batch, order = order[:size], order[size:]
-            ids_U_T, mask_U_T = _left_padded([prompts[index] for index in batch], prefix, pad_id, model.device)
-            cache = _prompt_cache(model, prefix_cache, ids_U_T, mask_U_T, n)
+            ids_U_T, mask_U_T, cache = _prepared(model, [rows[index] for index in batch], n, pad_id, caches)
             output_B_T = model.generate(
                 input_ids=ids_U_T.repeat_interleave(n, 0),
                 attention_mask=mask_U_T.repeat_interleave(n, 0),
@@ -70,49 +76,66 @@ def generate_tokens(
     return replies
 
 
-def _prefix_cache(model: Any, prefix: tuple[int, ...], caches: PrefixCaches) -> DynamicCache | None:
-    if not prefix:
-        return None
-    if prefix not in caches:
-        cache = DynamicCache(config=model.config)
-        model(input_ids=torch.tensor([prefix], device=model.device), past_key_values=cache, use_cache=True, logits_to_keep=1)
-        caches[prefix] = cache
-    return caches[prefix]
+def _outgrows_window(model: Any, rows: list[tuple[tuple[int, ...], list[int]]], max_new_tokens: int) -> bool:
+    """Whether a sliding window could reach the padding between prefix and prompt, which would crowd real tokens out of it."""
+    window = getattr(model.config.get_text_config(), "sliding_window", None)
+    if window is None or not rows:
+        return False
+    return max(len(prefix) for prefix, _ in rows) + max(len(prompt) for _, prompt in rows) + max_new_tokens > window
 
 
-def _prompt_cache(
-    model: Any, prefix_cache: DynamicCache | None, ids_U_T: torch.Tensor, mask_U_T: torch.Tensor, n: int
-) -> DynamicCache | None:
-    """What stands before the last prompt token, computed once for the n replies of each prompt; None where nothing is shared."""
-    cache = copy.deepcopy(prefix_cache)
-    if cache is not None:
-        cache.batch_repeat_interleave(len(ids_U_T))
-    past_tokens = cache.get_seq_length() if cache is not None else 0
-    shared = slice(past_tokens, ids_U_T.shape[1] - 1)
-    if n > 1 and shared.stop > shared.start:
+def _prepared(
+    model: Any, rows: list[tuple[tuple[int, ...], list[int]]], n: int, pad_id: int, caches: PrefixCaches
+) -> tuple[torch.Tensor, torch.Tensor, DynamicCache | None]:
+    """Ids, mask and cache of a batch whose rows are [padding | prefix | padding | prompt], one row a prompt.
+
+    Positions follow the mask, so padding changes nothing. The cache, rows repeated n times, holds all that stands before the last token
+    when prompts are sampled more than once, the prefixes alone when not, and is None where nothing is shared.
+    """
+    longest = max(len(prefix) for prefix, _ in rows)
+    width = max(len(prompt) for _, prompt in rows)
+    gaps = [(longest - len(prefix), width - len(prompt)) for prefix, prompt in rows]
+    ids = [[*[pad_id] * a, *prefix, *[pad_id] * b, *prompt] for (a, b), (prefix, prompt) in zip(gaps, rows, strict=True)]
+    mask = [[0] * a + [1] * len(prefix) + [0] * b + [1] * len(prompt) for (a, b), (prefix, prompt) in zip(gaps, rows, strict=True)]
+    ids_U_T, mask_U_T = torch.tensor(ids, device=model.device), torch.tensor(mask, device=model.device)
+    cache = _stacked(model, [prefix for prefix, _ in rows], longest, caches)
+    if n > 1 and width > 1:
         cache = cache if cache is not None else DynamicCache(config=model.config)
         position_U_T = (mask_U_T.cumsum(1) - 1).clamp(min=0)
         model(
-            input_ids=ids_U_T[:, shared],
+            input_ids=ids_U_T[:, longest:-1],
             attention_mask=mask_U_T[:, :-1],
-            position_ids=position_U_T[:, shared],
+            position_ids=position_U_T[:, longest:-1],
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
         )
     if cache is not None and n > 1:
         cache.batch_repeat_interleave(n)
-    return cache
+    return ids_U_T, mask_U_T, cache
 
 
-def _left_padded(
-    prompts: Sequence[Sequence[int]], prefix: Sequence[int], pad_id: int, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows [prefix | padding | prompt] and their mask; positions follow the mask, so padding in the middle changes nothing."""
-    width = max(len(prompt) for prompt in prompts)
-    ids = [[*prefix, *[pad_id] * (width - len(prompt)), *prompt] for prompt in prompts]
-    mask = [[1] * len(prefix) + [0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+def _stacked(model: Any, prefixes: list[tuple[int, ...]], longest: int, caches: PrefixCaches) -> DynamicCache | None:
+    """A cache with one row per prefix, shorter ones padded on the left; prefixes not known yet are computed."""
+    if longest == 0:
+        return None
+    known = [_keys_values(model, prefix, caches) if prefix else None for prefix in prefixes]
+    shape = next(rows for rows in known if rows is not None)
+    stacked = DynamicCache(config=model.config)
+    for layer, (keys, values) in enumerate(shape):
+        empty = keys[:, :, :0], values[:, :, :0]
+        pairs = [rows[layer] if rows is not None else empty for rows in known]
+        keys_U, values_U = (torch.cat([pad(pair[side], (0, 0, longest - pair[side].shape[2], 0)) for pair in pairs]) for side in (0, 1))
+        stacked.update(keys_U, values_U, layer)
+    return stacked
+
+
+def _keys_values(model: Any, prefix: tuple[int, ...], caches: PrefixCaches) -> KeysValues:
+    if prefix not in caches:
+        cache = DynamicCache(config=model.config)
+        model(input_ids=torch.tensor([prefix], device=model.device), past_key_values=cache, use_cache=True, logits_to_keep=1)
+        caches[prefix] = tuple((layer.keys, layer.values) for layer in cache.layers)
+    return caches[prefix]
 
 
 def _cut(ids: list[int], eos_ids: Sequence[int]) -> list[int]:

@@ -105,6 +105,12 @@ class Student:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             yield
 
+    @contextlib.contextmanager
+    def as_loaded(self) -> Iterator[None]:
+        """The student without what training has changed: adapters off. Only LoRA students can; a whole model must not have been trained."""
+        with self.model.disable_adapter() if isinstance(self.model, PeftModel) else contextlib.nullcontext():
+            yield
+
     def render(self, conversation: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
         """The conversation as the text the model reads. A tokenizer without a chat template gets plain "role: content" lines."""
         if self.tokenizer.chat_template is None:
@@ -131,7 +137,7 @@ class Student:
         temperature: float,
         seed: int,
         n: int = 1,
-        prefix: Sequence[Message] | None = None,
+        prefixes: Sequence[Sequence[Message]] | None = None,
         prefix_caches: PrefixCaches | None = None,
         stop: Sequence[str] = (),
     ) -> list[list[Completion]]:
@@ -139,24 +145,25 @@ class Student:
 
         Args:
             temperature: 0 is greedy (then n must be 1).
-            prefix: turns that stand before every conversation (few-shot examples); computed once, not once a conversation.
+            prefixes: for each conversation the turns that stand before it (few-shot examples, may be empty); equal ones are computed once.
             prefix_caches: an empty dict at first, passed again at each call while the weights stay as they are: prefixes are then computed
                 once for all calls.
             stop: a reply ends before the first of these strings.
         Returns:
             For each conversation, in order, its n completions.
         """
-        shared = self.render(prefix, add_generation_prompt=False) if prefix else ""
-        prompts = [self.render([*(prefix or ()), *conversation]) for conversation in conversations]
-        if not all(prompt.startswith(shared) for prompt in prompts):
-            shared = ""  # a template that rewrites earlier turns cannot share them
+        before = [list(turns) for turns in prefixes] if prefixes is not None else [[] for _ in conversations]
+        shared = [self.render(turns, add_generation_prompt=False) if turns else "" for turns in before]
+        prompts = [self.render([*turns, *conversation]) for turns, conversation in zip(before, conversations, strict=True)]
+        # A template that rewrites earlier turns cannot share them.
+        shared = [text if prompt.startswith(text) else "" for text, prompt in zip(shared, prompts, strict=True)]
         return self.generate_text(
-            [prompt[len(shared) :] for prompt in prompts],
+            [prompt[len(text) :] for text, prompt in zip(shared, prompts, strict=True)],
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             seed=seed,
             n=n,
-            prefix=shared,
+            prefixes=shared,
             prefix_caches=prefix_caches,
             stop=stop,
         )
@@ -169,7 +176,7 @@ class Student:
         temperature: float,
         seed: int,
         n: int = 1,
-        prefix: str = "",
+        prefixes: Sequence[str] | None = None,
         prefix_caches: PrefixCaches | None = None,
         stop: Sequence[str] = (),
     ) -> list[list[Completion]]:
@@ -182,7 +189,7 @@ class Student:
             replies_N_n = generate_tokens(
                 self.model,
                 [self.encode(prompt) for prompt in prompts],
-                prefix=self.encode(prefix),
+                prefixes=[self.encode(prefix) for prefix in prefixes] if prefixes is not None else [()] * len(prompts),
                 n=n,
                 max_new_tokens=max_new_tokens,
                 temperature=temperature,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM
 
 from harness.core.budget import Ledger
 from harness.models.generation import generate_tokens
@@ -12,6 +12,7 @@ from harness.models.meter import meter
 
 EOS, PAD = 1, 0
 PREFIX = [5, 9, 33, 7, 12, 40, 41, 8, 22, 17]
+PREFIXES = [PREFIX, PREFIX[:4], [], PREFIX]
 PROMPTS = [[11, 12, 13], [14], [20, 21, 22, 23, 24, 25, 26], [30, 31]]
 
 
@@ -26,7 +27,8 @@ def model() -> LlamaForCausalLM:
 
 
 def _generate(model: LlamaForCausalLM, prompts: list[list[int]], **options: object) -> list[list[list[int]]]:
-    defaults = {"prefix": [], "n": 1, "max_new_tokens": 9, "temperature": 0.0, "seed": 3, "eos_ids": [EOS], "pad_id": PAD}
+    prefixes = options.pop("prefixes", [[]] * len(prompts))
+    defaults = {"prefixes": prefixes, "n": 1, "max_new_tokens": 9, "temperature": 0.0, "seed": 3, "eos_ids": [EOS], "pad_id": PAD}
     with torch.inference_mode():
         return generate_tokens(model, prompts, **{**defaults, **options})  # type: ignore[arg-type]
 
@@ -38,14 +40,40 @@ def test_greedy_replies_equal_those_of_each_prompt_alone(model: LlamaForCausalLM
 
 
 def test_a_shared_prefix_is_the_same_as_a_longer_prompt(model: LlamaForCausalLM) -> None:
-    assert _generate(model, PROMPTS, prefix=PREFIX) == _generate(model, [[*PREFIX, *prompt] for prompt in PROMPTS])
+    joined = [[*prefix, *prompt] for prefix, prompt in zip(PREFIXES, PROMPTS, strict=True)]
+    assert _generate(model, PROMPTS, prefixes=PREFIXES) == _generate(model, joined)
 
 
-@pytest.mark.parametrize("prefix", [[], PREFIX])
-def test_samples_follow_the_model_whether_or_not_the_prompt_is_shared(model: LlamaForCausalLM, prefix: list[int]) -> None:
+def test_a_remembered_prefix_gives_the_same_replies_for_less(model: LlamaForCausalLM) -> None:
+    ledger, caches = Ledger(), {}
+    handle = meter(model, "tiny", ledger)
+    first = _generate(model, PROMPTS, prefixes=PREFIXES, prefix_caches=caches)
+    cost = ledger.spent()
+    assert set(caches) == {tuple(prefix) for prefix in PREFIXES if prefix}
+    assert _generate(model, PROMPTS, prefixes=PREFIXES, prefix_caches=caches) == first
+    handle.detach()
+    assert ledger.spent() - cost < cost
+
+
+@pytest.mark.parametrize("window", [8, 30])
+def test_a_sliding_window_model_replies_as_to_whole_prompts_and_shares_what_fits_the_window(window: int) -> None:
+    torch.manual_seed(0)
+    config = Gemma3TextConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=6, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
+        sliding_window=window, eos_token_id=EOS, pad_token_id=PAD, bos_token_id=2, initializer_range=0.3,
+    )  # fmt: skip
+    gemma = Gemma3ForCausalLM(config).eval()
+    caches: dict[tuple[int, ...], object] = {}
+    found = _generate(gemma, PROMPTS, prefixes=PREFIXES, prefix_caches=caches)
+    assert found == _generate(gemma, [[*prefix, *prompt] for prefix, prompt in zip(PREFIXES, PROMPTS, strict=True)])
+    assert bool(caches) == (window == 30)
+
+
+@pytest.mark.parametrize("prefixes", [[[]] * 4, PREFIXES])
+def test_samples_follow_the_model_whether_or_not_the_prompt_is_shared(model: LlamaForCausalLM, prefixes: list[list[int]]) -> None:
     """At a temperature near 0 every one of the n samples is the greedy reply, padded prompts included."""
-    greedy = _generate(model, PROMPTS, prefix=prefix)
-    sampled = _generate(model, PROMPTS, prefix=prefix, n=3, temperature=1e-4)
+    greedy = _generate(model, PROMPTS, prefixes=prefixes)
+    sampled = _generate(model, PROMPTS, prefixes=prefixes, n=3, temperature=1e-4)
     assert sampled == [reply * 3 for reply in greedy]
 
 

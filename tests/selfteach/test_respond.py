@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ class Scripted:
 
     def __init__(self, *replies: Completion) -> None:
         self.replies, self.calls = list(replies), []
+
+    def as_loaded(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     def generate(self, conversations: Sequence[Any], **options: Any) -> list[list[Completion]]:
         self.calls.append((conversations, options))
@@ -100,7 +104,7 @@ def test_shots_show_what_the_instruction_asks(wanted: Demonstration, chosen: lis
     assert [shot.instruction.id for shot in shots] == chosen
 
 
-def test_instructions_with_equal_shots_and_limit_share_one_call() -> None:
+def test_instructions_with_one_length_limit_share_one_call_each_after_its_own_shots() -> None:
     student = Scripted(*[done("a")] * 4)
     one = responder(student, SHOTS)
     asked = [shot("a", family="gcd"), shot("b", "bullets"), shot("c", family="gcd")]
@@ -108,7 +112,9 @@ def test_instructions_with_equal_shots_and_limit_share_one_call() -> None:
     assert all(answers)
     assert [len(conversations) for conversations, _ in student.calls] == [2, 1]
     assert [options["max_new_tokens"] for _, options in student.calls] == [24, 64]
-    assert student.calls[0][1]["prefix"] == [*demonstration_turns(SHOTS[1]), *demonstration_turns(SHOTS[2])]
+    gcd_turns = [*demonstration_turns(SHOTS[1]), *demonstration_turns(SHOTS[2])]
+    assert student.calls[0][1]["prefixes"] == [gcd_turns, gcd_turns]
+    assert student.calls[1][1]["prefixes"] == [demonstration_turns(SHOTS[6])]
     assert student.calls[0][1]["seed"] != student.calls[1][1]["seed"]
 
 
