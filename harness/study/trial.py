@@ -6,10 +6,12 @@ initialisation, torch's own generator) do not name the method either, so trials 
 
 from __future__ import annotations
 
+import json
 import random
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -91,7 +93,7 @@ def run_train_stage(task: StageTask, folder: Path, progress: ProgressWriter) -> 
     ledger = Ledger(study.budget.train_flops, on_change=lambda ledger: progress.report(ledger.spent(), phase=ledger.phase))
     student = Student.load(study.student.model, adaptation=study.student.adaptation, seed=_torch_seed("trial", stage.seed, "init"))
     student.attach(ledger)
-    ngrams = _ngrams(tuple(study.suites))
+    ngrams = evaluation_ngrams(study.suites)
     pool_class, method_class = plugins.load("pools", study.pool.name), plugins.load("methods", method.name)
     pool_config = pool_class.Config(**study.pool.config)
     pool = pool_class(pool_config, ledger=ledger, rng=generator("trial", stage.seed, "pool"), ngrams=ngrams)
@@ -156,9 +158,14 @@ def make_repeatable(seed: int, threads: int) -> None:
     np.random.seed(_torch_seed("trial", seed, "numpy"))
 
 
+def evaluation_ngrams(suites: Sequence[SuiteSpec]) -> frozenset[int]:
+    """Hashed 8-grams of the evaluation items, read once per worker."""
+    return _ngrams(json.dumps([suite.model_dump() for suite in suites]))
+
+
 @lru_cache(maxsize=1)
-def _ngrams(suites: tuple[SuiteSpec, ...]) -> frozenset[int]:
-    return scoring.evaluation_ngrams(suites)
+def _ngrams(suites_json: str) -> frozenset[int]:
+    return scoring.evaluation_ngrams([SuiteSpec(**suite) for suite in json.loads(suites_json)])
 
 
 def _torch_seed(*names: object) -> int:
