@@ -72,6 +72,9 @@ class RewardModel(nn.Module):
         self.register_buffer("spread", torch.ones(size, device=student.device))
         self.mean, self.scale = 0.0, 1.0
 
+    center: torch.Tensor
+    spread: torch.Tensor
+
     def attach(self, ledger: Ledger) -> None:
         """Charges what the model computes to `ledger`, as "reward model"."""
         meter(self.body, "reward model", ledger)
@@ -166,7 +169,7 @@ def _train_all(model: RewardModel, train: list[Pair], ledger: Ledger, config: Re
         for batch in _batches([train[i] for i in rng.permutation(len(train))], config):
             rewards = model([chosen for chosen, _ in batch] + [rejected for _, rejected in batch])
             loss = -logsigmoid(rewards[: len(batch)] - rewards[len(batch) :]).mean()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(trained, 1.0)
             optimizer.step()
             optimizer.zero_grad()

@@ -12,6 +12,12 @@ from transformers import DynamicCache
 BATCH_TOKENS = 6_144
 """Most prompt-plus-reply tokens in a batch (prefixes not counted). Fixed, so that equal requests make equal batches."""
 
+FIRST_STRETCH, LAST_STRETCH = 4, 16
+"""Tokens between two looks at which replies have ended; doubled from the first to the last."""
+
+PLAIN_SAMPLING = {"top_k": 0, "top_p": 1.0, "min_p": None, "typical_p": 1.0, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
+"""Undoes what a model's generation_config.json may set (Qwen's has top-k, top-p and a repetition penalty)."""
+
 KeysValues = tuple[tuple[torch.Tensor, torch.Tensor], ...]
 """Per layer, keys and values (1, heads, T, head_dim) of a prefix."""
 
@@ -38,7 +44,8 @@ def generate_tokens(
         model: a causal language model; its forwards are metered where its meter says.
         prompts: token ids, without their prefixes; none may be empty.
         prefixes: for each prompt the token ids that stand before it (may be empty); equal ones run through the model once.
-        temperature: 0 is greedy. No top-k or top-p truncation.
+        temperature: 0 is greedy, under the model's own repetition settings as in lm-eval; above 0 replies come from the model's
+            distribution, neither truncated nor penalised.
         seed: of the sampling; equal arguments and seed give equal replies on one machine and thread count.
         prefix_caches: remembers prefixes from call to call; valid only as long as the model's weights do not change.
     Returns:
@@ -54,25 +61,16 @@ def generate_tokens(
     replies: list[list[list[int]]] = [[] for _ in prompts]
     options: dict[str, Any] = {"do_sample": temperature > 0}
     if temperature > 0:
-        options |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
+        options |= {"temperature": temperature, **PLAIN_SAMPLING}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         while order:
             size = max(1, BATCH_TOKENS // (n * (len(rows[order[0]][1]) + max_new_tokens)))
             batch, order = order[:size], order[size:]
             ids_U_T, mask_U_T, cache = _prepared(model, [rows[index] for index in batch], n, pad_id, caches)
-            output_B_T = model.generate(
-                input_ids=ids_U_T.repeat_interleave(n, 0),
-                attention_mask=mask_U_T.repeat_interleave(n, 0),
-                past_key_values=cache,
-                max_new_tokens=max_new_tokens,
-                eos_token_id=list(eos_ids),
-                pad_token_id=pad_id,
-                **options,
-            )
-            new_B_T = output_B_T[:, ids_U_T.shape[1] :].tolist()
-            for row, new in enumerate(new_B_T):
-                replies[batch[row // n]].append(_cut(new, eos_ids))
+            ids_B_T, mask_B_T = ids_U_T.repeat_interleave(n, 0), mask_U_T.repeat_interleave(n, 0)
+            for row, new in enumerate(_continued(model, ids_B_T, mask_B_T, cache, max_new_tokens, list(eos_ids), pad_id, options)):
+                replies[batch[row // n]].append(new)
     return replies
 
 
@@ -81,16 +79,17 @@ def _outgrows_window(model: Any, rows: list[tuple[tuple[int, ...], list[int]]], 
     window = getattr(model.config.get_text_config(), "sliding_window", None)
     if window is None or not rows:
         return False
-    return max(len(prefix) for prefix, _ in rows) + max(len(prompt) for _, prompt in rows) + max_new_tokens > window
+    longest = max(len(prefix) for prefix, _ in rows) + max(len(prompt) for _, prompt in rows) + max_new_tokens
+    return longest > int(window)
 
 
 def _prepared(
     model: Any, rows: list[tuple[tuple[int, ...], list[int]]], n: int, pad_id: int, caches: PrefixCaches
-) -> tuple[torch.Tensor, torch.Tensor, DynamicCache | None]:
+) -> tuple[torch.Tensor, torch.Tensor, DynamicCache]:
     """Ids, mask and cache of a batch whose rows are [padding | prefix | padding | prompt], one row a prompt.
 
     Positions follow the mask, so padding changes nothing. The cache, rows repeated n times, holds all that stands before the last token
-    when prompts are sampled more than once, the prefixes alone when not, and is None where nothing is shared.
+    when prompts are sampled more than once, and the prefixes alone when not.
     """
     longest = max(len(prefix) for prefix, _ in rows)
     width = max(len(prompt) for _, prompt in rows)
@@ -100,7 +99,6 @@ def _prepared(
     ids_U_T, mask_U_T = torch.tensor(ids, device=model.device), torch.tensor(mask, device=model.device)
     cache = _stacked(model, [prefix for prefix, _ in rows], longest, caches)
     if n > 1 and width > 1:
-        cache = cache if cache is not None else DynamicCache(config=model.config)
         position_U_T = (mask_U_T.cumsum(1) - 1).clamp(min=0)
         model(
             input_ids=ids_U_T[:, longest:-1],
@@ -110,18 +108,18 @@ def _prepared(
             use_cache=True,
             logits_to_keep=1,
         )
-    if cache is not None and n > 1:
+    if n > 1 and cache.get_seq_length():
         cache.batch_repeat_interleave(n)
     return ids_U_T, mask_U_T, cache
 
 
-def _stacked(model: Any, prefixes: list[tuple[int, ...]], longest: int, caches: PrefixCaches) -> DynamicCache | None:
+def _stacked(model: Any, prefixes: list[tuple[int, ...]], longest: int, caches: PrefixCaches) -> DynamicCache:
     """A cache with one row per prefix, shorter ones padded on the left; prefixes not known yet are computed."""
+    stacked = DynamicCache(config=model.config)
     if longest == 0:
-        return None
+        return stacked
     known = [_keys_values(model, prefix, caches) if prefix else None for prefix in prefixes]
     shape = next(rows for rows in known if rows is not None)
-    stacked = DynamicCache(config=model.config)
     for layer, (keys, values) in enumerate(shape):
         empty = keys[:, :, :0], values[:, :, :0]
         pairs = [rows[layer] if rows is not None else empty for rows in known]
@@ -136,6 +134,46 @@ def _keys_values(model: Any, prefix: tuple[int, ...], caches: PrefixCaches) -> K
         model(input_ids=torch.tensor([prefix], device=model.device), past_key_values=cache, use_cache=True, logits_to_keep=1)
         caches[prefix] = tuple((layer.keys, layer.values) for layer in cache.layers)
     return caches[prefix]
+
+
+def _continued(
+    model: Any,
+    ids_B_T: torch.Tensor,
+    mask_B_T: torch.Tensor,
+    cache: DynamicCache,
+    max_new_tokens: int,
+    eos_ids: list[int],
+    pad_id: int,
+    options: dict[str, Any],
+) -> list[list[int]]:
+    """Per row its new tokens. Sampled in stretches, after each of which the rows that ended leave the batch and cost nothing more."""
+    replies: list[list[int]] = [[] for _ in ids_B_T]
+    alive = list(range(len(replies)))
+    stretch, left = FIRST_STRETCH, max_new_tokens
+    while alive and left > 0:
+        length = min(stretch, left)
+        ids_B_T = model.generate(
+            input_ids=ids_B_T,
+            attention_mask=mask_B_T,
+            past_key_values=cache,
+            max_new_tokens=length,
+            eos_token_id=eos_ids,
+            pad_token_id=pad_id,
+            **options,
+        )
+        new_B_t = ids_B_T[:, mask_B_T.shape[1] :].tolist()
+        going = []
+        for position, (row, new) in enumerate(zip(alive, new_B_t, strict=True)):
+            replies[row] += _cut(new, eos_ids)
+            if replies[row][-1] not in eos_ids:
+                going.append(position)
+        alive, left, stretch = [alive[position] for position in going], left - length, min(2 * stretch, LAST_STRETCH)
+        if alive and left:
+            kept = torch.tensor(going, device=ids_B_T.device)
+            mask_B_T = torch.cat([mask_B_T, mask_B_T.new_ones(len(mask_B_T), length)], 1)[kept]
+            ids_B_T = ids_B_T[kept]
+            cache.batch_select_indices(kept)
+    return replies
 
 
 def _cut(ids: list[int], eos_ids: Sequence[int]) -> list[int]:

@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 import torch
+from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
@@ -22,7 +23,7 @@ _FIRST_PROJECTION = re.compile(r"(^|\.)0\.(self_attn|attn|attention)\.(q_proj|k_
 
 def transformer_body(model: nn.Module) -> nn.Module | None:
     """The part of a transformers model that holds the layers (without output head); None for anything else."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     config = getattr(inner, "config", None)
     if config is None or not hasattr(config, "num_hidden_layers"):
         return None
@@ -31,14 +32,15 @@ def transformer_body(model: nn.Module) -> nn.Module | None:
     return body
 
 
-def _linears(module: nn.Module) -> list[tuple[str, nn.Module]]:
+def _linears(module: nn.Module) -> list[tuple[str, Any]]:
     """Every matmul weight of the module: nn.Linear, and GPT-2's transposed Conv1D."""
     return [(name, m) for name, m in module.named_modules() if isinstance(m, nn.Linear) or type(m).__name__ == "Conv1D"]
 
 
 def body_shape(body: nn.Module, *, adapters: bool = True) -> Shape:
     """Reads a body's `Shape` off its modules. `adapters=False` leaves LoRA's matrices out (adapter disabled)."""
-    config = body.config.get_text_config() if hasattr(body.config, "get_text_config") else body.config
+    whole: Any = body.config
+    config = whole.get_text_config() if hasattr(whole, "get_text_config") else whole
     heads: int = config.num_attention_heads
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
     frozen = trained = first = 0

@@ -100,3 +100,24 @@ def test_a_reply_ends_with_its_first_end_token(model: LlamaForCausalLM) -> None:
     assert ended
     assert all(reply.index(EOS) == len(reply) - 1 for reply in ended)
     assert all(len(reply) <= 60 for reply in replies)
+
+
+def test_rows_that_ended_cost_nothing_more(model: LlamaForCausalLM) -> None:
+    """Replies that end at once: the price is that of a few tokens, not of the limit."""
+
+    def price(eos_ids: list[int]) -> float:
+        ledger = Ledger()
+        handle = meter(model, "tiny", ledger)
+        _generate(model, [PROMPTS[0]] * 4, max_new_tokens=60, eos_ids=eos_ids)
+        handle.detach()
+        return ledger.spent()
+
+    assert price(list(range(64))) < 0.15 * price([63])
+
+
+def test_leaving_rows_do_not_disturb_those_that_stay(model: LlamaForCausalLM) -> None:
+    """Prompts whose replies end at different lengths are answered as each alone."""
+    prompts = [[3 + (7 * i) % 60, 5 + i] for i in range(12)]
+    ends = [_generate(model, [prompt], max_new_tokens=40, eos_ids=[11, 44])[0][0] for prompt in prompts]
+    assert len({len(reply) for reply in ends}) > 3
+    assert [reply for (reply,) in _generate(model, prompts, max_new_tokens=40, eos_ids=[11, 44])] == ends
