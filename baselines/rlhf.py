@@ -11,15 +11,16 @@ the old log-probabilities (equal to the new ones when on-policy), and cannot sto
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
 from baselines.reward_model import RewardConfig, RewardModel, fit, pair_flops
-from baselines.sft import demonstrations
+from baselines.sft import Example, demonstrations
 from harness.core.budget import Ledger
 from harness.core.pool import TaskPool
 from harness.core.records import Completion, Instruction, Message, Preference
@@ -48,6 +49,12 @@ class RLHFConfig(BaseModel):
     reward: RewardConfig = RewardConfig()
     finetune: FinetuneConfig = FinetuneConfig()
 
+    @model_validator(mode="after")
+    def _something_left_to_optimise(self) -> RLHFConfig:
+        if self.warm_share + self.preference_share >= 1:
+            raise ValueError("warm_share and preference_share must leave a share of the budget for policy optimisation")
+        return self
+
 
 class RLHF:
     """The method that self-teaching claims to make unnecessary."""
@@ -63,15 +70,23 @@ class RLHF:
         budget = ledger.remaining()
         data_rng, sample_rng, reward_rng = rng.spawn(3)
         examples = demonstrations(pool, data_rng, config.demonstrations)
-        finetune(student, examples, ledger, config=config.finetune, rng=data_rng, max_flops=config.warm_share * budget)
+        bought: list[Example] = examples if isinstance(examples, list) else []
+        source = examples if isinstance(examples, list) else _remembered(examples, bought)
+        finetune(student, source, ledger, config=config.finetune, rng=data_rng, max_flops=config.warm_share * budget)
         preferences = collect_preferences(student, pool, ledger, max_flops=config.preference_share * budget, config=config, rng=sample_rng)
         reward_model = RewardModel(student, train_body=config.reward.train_body)
         reward_model.attach(ledger)
         found = fit(reward_model, preferences, ledger, config=config.reward, rng=reward_rng)
         (out / "reward_model.json").write_text(json.dumps(vars(found), indent=1) + "\n")
         optimise(student, reward_model, pool, ledger, config=config, rng=sample_rng)
-        finetune(student, examples, ledger, config=_last_step(config), rng=data_rng, curve="ptx_loss")
+        finetune(student, bought, ledger, config=_last_step(config), rng=data_rng, curve="ptx_loss")
         return student
+
+
+def _remembered(examples: Iterable[Example], into: list[Example]) -> Iterator[Example]:
+    for example in examples:
+        into.append(example)
+        yield example
 
 
 def _last_step(config: RLHFConfig) -> FinetuneConfig:
@@ -136,8 +151,10 @@ def optimise(
     student: Student, reward_model: RewardModel, pool: TaskPool, ledger: Ledger, *, config: RLHFConfig, rng: np.random.Generator
 ) -> int:
     """RLOO steps while the next, at the price of the dearest so far, fits the budget; fewer prompts at the end. Returns the steps done."""
-    reference = student.frozen_body()
-    meter(reference, "reference", ledger)
+    reference = student.frozen_body(), student.frozen_head()
+    for part in reference:
+        if part is not student.model.get_output_embeddings():  # that one is metered with the student
+            meter(part, "reference", ledger)
     optimizer = torch.optim.AdamW(student.trainable, lr=config.learning_rate, weight_decay=0.0)
     steps, dearest_prompt = 0, 0.0
     while True:
@@ -158,7 +175,7 @@ def optimise(
 
 def _rloo_step(
     student: Student,
-    reference: nn.Module,
+    reference: tuple[nn.Module, nn.Module],
     reward_model: RewardModel,
     optimizer: torch.optim.Optimizer,
     prompts: list[Instruction],
@@ -171,12 +188,18 @@ def _rloo_step(
         replies_P_k = _sample(student, prompts, config, rng, n=config.samples_per_prompt)
     examples = [_sampled(student, prompt, reply) for prompt, replies in zip(prompts, replies_P_k, strict=True) for reply in replies]
     with ledger.use_phase("reward"):
-        reward_B = reward_model.score(examples)
+        # Whole, as the pairs were that the model learnt from: at a token other than the last its features mean nothing.
+        ended = [
+            tokenize(student, _conversation(prompt), reply.text)
+            for prompt, replies in zip(prompts, replies_P_k, strict=True)
+            for reply in replies
+        ]
+        reward_B = reward_model.score(ended)
     with ledger.use_phase("reference"), torch.no_grad():
-        reference_R, _ = _token_logprobs(student, examples, body=reference)
+        reference_R, _ = _token_logprobs(student, examples, config.temperature, reference=reference)
     with ledger.use_phase("update"):
         student.model.train()
-        logprob_R, row_R = _token_logprobs(student, examples)
+        logprob_R, row_R = _token_logprobs(student, examples, config.temperature)
         kl_B = torch.zeros_like(reward_B).index_add(0, row_R, logprob_R.detach() - reference_R)
         penalised_P_k = (reward_B - config.kl_coefficient * kl_B).view(len(prompts), -1)
         k = penalised_P_k.shape[1]
@@ -197,12 +220,15 @@ def _sampled(student: Student, prompt: Instruction, reply: Completion) -> Tokeni
 
 
 def _token_logprobs(
-    student: Student, examples: list[TokenizedExample], *, body: nn.Module | None = None
+    student: Student, examples: list[TokenizedExample], temperature: float, *, reference: tuple[nn.Module, nn.Module] | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probabilities (R,) of all response tokens and the row (R,) each belongs to, by the student or with `body` in place of its own."""
+    """Log-probabilities (R,), at the sampling temperature, of all response tokens and the row (R,) each belongs to.
+
+    By the student, or by a reference's (body, head).
+    """
     ids_B_T, mask_B_T, target_B_T = padded(examples, student.pad_id, student.device)
     labels_R = ids_B_T.roll(-1, dims=1)[target_B_T]
     with student.autocast():
-        logits_R_V = response_logits(student, ids_B_T, mask_B_T, target_B_T, body=body)
-    logprob_R = torch.log_softmax(logits_R_V, -1).gather(1, labels_R[:, None])[:, 0]
+        logits_R_V = response_logits(student, ids_B_T, mask_B_T, target_B_T, reference=reference)
+    logprob_R = torch.log_softmax(logits_R_V / temperature, -1).gather(1, labels_R[:, None])[:, 0]
     return logprob_R, target_B_T.nonzero()[:, 0]

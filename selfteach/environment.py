@@ -157,7 +157,6 @@ class Environment:
         for seed, embedding in zip(self.seeds, embeddings_N_D, strict=True):
             self._context.kept.add(seed.instruction.text, embedding)
         self._lineages: list[_Lineage] = []
-        self.entries: list[Entry] = []
         self._time = 0
 
     @property

@@ -19,7 +19,7 @@ VALUE_EPOCHS = 10
 
 
 def improve_by_trpo(network: ActorCritic, optimiser: torch.optim.Optimizer, experience: Experience) -> None:
-    """One natural-gradient step of the actor, at most MAX_KL long; the critic is fitted by the optimiser.
+    """One natural-gradient step of the actor, MAX_KL long (measured, at most half as much again); the critic is fitted by the optimiser.
 
     A step that the line search cannot make better within the limit is not taken. Fisher-vector products are not metered: the meter sees
     forward passes and first-order backwards only (known error: about 10 × 2 backwards of a 10k-parameter net an update).

@@ -9,7 +9,7 @@ the last batch shrinks so that the budget is met instead of overrun.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -78,11 +78,17 @@ def padded(examples: Sequence[TokenizedExample], pad_id: int, device: torch.devi
 
 
 def response_logits(
-    student: Student, ids_B_T: torch.Tensor, mask_B_T: torch.Tensor, target_B_T: torch.Tensor, *, body: nn.Module | None = None
+    student: Student,
+    ids_B_T: torch.Tensor,
+    mask_B_T: torch.Tensor,
+    target_B_T: torch.Tensor,
+    *,
+    reference: tuple[nn.Module, nn.Module] | None = None,
 ) -> torch.Tensor:
-    """Next-token logits (R, V) in fp32 at the R positions of `target_B_T` only; `body` stands in for the student's own (a reference)."""
-    hidden_B_T_D = (body or student.body)(input_ids=ids_B_T, attention_mask=mask_B_T, use_cache=False).last_hidden_state
-    logits_R_V = student.model.get_output_embeddings()(hidden_B_T_D[target_B_T]).float()
+    """Next-token logits (R, V) in fp32 at the R positions of `target_B_T` only, by the student or by another's (body, head)."""
+    body, head = reference or (student.body, student.model.get_output_embeddings())
+    hidden_B_T_D = body(input_ids=ids_B_T, attention_mask=mask_B_T, use_cache=False).last_hidden_state
+    logits_R_V: torch.Tensor = head(hidden_B_T_D[target_B_T]).float()
     cap = getattr(student.model.config, "final_logit_softcapping", None)
     return logits_R_V if cap is None else cap * torch.tanh(logits_R_V / cap)
 
@@ -108,8 +114,8 @@ def finetune(
     """Trains the student in place until `max_flops` are spent.
 
     Args:
-        examples: (conversation, response) pairs. A sequence is repeated, shuffled anew each epoch; an iterator is drawn once, lazily, and
-            ends training when it does.
+        examples: (conversation, response) pairs. A sequence is repeated, shuffled anew each epoch; an iterator is drawn once, not a
+            batch further than the budget lasts (each draw may buy a label), and ends training when it does.
         max_flops: defaults to what the ledger has left.
     Returns:
         Steps, examples seen, examples left out as too long, first and last batch loss (nats per response token).
@@ -122,11 +128,15 @@ def finetune(
     optimizer = torch.optim.AdamW(student.trainable, lr=config.learning_rate, weight_decay=config.weight_decay)
     losses: list[float] = []
     seen = 0
-    stream = _Stream(student, examples, config, rng)
+
+    def left_flops() -> float:
+        return target_flops - (ledger.spent(ledger.account) - started_at)
+
+    stream = _Stream(student, examples, config, rng, left_flops)
     student.model.train()
     with ledger.use_phase("update"):
         for batch in stream:
-            left = target_flops - (ledger.spent(ledger.account) - started_at)
+            left = left_flops()
             fitting = batch
             while fitting and update_flops(student, fitting) > left:
                 fitting = fitting[:-1]
@@ -176,30 +186,52 @@ class _Stream:
     WINDOW = 8
 
     def __init__(
-        self, student: Student, examples: Iterable[tuple[Sequence[Message], str]], config: FinetuneConfig, rng: np.random.Generator
+        self,
+        student: Student,
+        examples: Iterable[tuple[Sequence[Message], str]],
+        config: FinetuneConfig,
+        rng: np.random.Generator,
+        left_flops: Callable[[], float],
     ) -> None:
-        self.student, self.examples, self.config, self.rng = student, examples, config, rng
+        self.student, self.examples, self.config, self.rng, self.left_flops = student, examples, config, rng, left_flops
         self.too_long = self.usable = 0
 
     def __iter__(self) -> Iterator[list[TokenizedExample]]:
         if not isinstance(self.examples, Sequence):
-            yield from self._epoch(iter(self.examples))
+            yield from self._epoch(iter(self.examples), self.left_flops)
             return
         while True:
             order = self.rng.permutation(len(self.examples))
             self.too_long = self.usable = 0
-            yield from self._epoch(self.examples[i] for i in order)
+            yield from self._epoch((self.examples[i] for i in order), lambda: math.inf)
             if not self.usable:
                 return
 
-    def _epoch(self, examples: Iterator[tuple[Sequence[Message], str]]) -> Iterator[list[TokenizedExample]]:
+    def _epoch(
+        self, examples: Iterator[tuple[Sequence[Message], str]], left_flops: Callable[[], float]
+    ) -> Iterator[list[TokenizedExample]]:
         size = self.config.batch_size
-        while window := list(islice(examples, size * self.WINDOW)):
-            tokenized = [tokenize(self.student, conversation, response) for conversation, response in window]
-            kept = [example for example in tokenized if len(example.ids) <= self.config.max_tokens]
-            self.too_long += len(tokenized) - len(kept)
-            self.usable += len(kept)
-            kept.sort(key=lambda example: len(example.ids))
-            batches = [kept[start : start + size] for start in range(0, len(kept), size)]
+        while (window := self._window(examples, left_flops())) is not None:
+            if not self.usable and left_flops() < math.inf:
+                return  # nothing fits, and every further draw may cost a label
+            window.sort(key=lambda example: len(example.ids))
+            batches = [window[start : start + size] for start in range(0, len(window), size)]
             for index in self.rng.permutation(len(batches)):
                 yield batches[index]
+
+    def _window(self, examples: Iterator[tuple[Sequence[Message], str]], left_flops: float) -> list[TokenizedExample] | None:
+        """The usable ones of the next examples, drawn a batch at a time up to `WINDOW` batches or `left_flops`; None at the end."""
+        size, price = self.config.batch_size, 0.0
+        window: list[TokenizedExample] = []
+        for lot in range(self.WINDOW):
+            drawn = [tokenize(self.student, conversation, response) for conversation, response in islice(examples, size)]
+            if not drawn:
+                return window if lot else None
+            kept = [example for example in drawn if len(example.ids) <= self.config.max_tokens]
+            self.too_long += len(drawn) - len(kept)
+            self.usable += len(kept)
+            window += kept
+            price += update_flops(self.student, kept) if kept else 0.0
+            if price >= left_flops:
+                break
+        return window

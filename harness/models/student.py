@@ -10,6 +10,7 @@ import contextlib
 import copy
 import json
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,15 @@ class Student:
 
     def response_text(self, response: str) -> str:
         """A response as it stands after the generation prompt, end-of-turn token included."""
-        return f" {response}{self.tokenizer.eos_token}" if self.tokenizer.chat_template is None else f"{response}{self.tokenizer.eos_token}"
+        return f" {response}{self.tokenizer.eos_token}" if self.tokenizer.chat_template is None else f"{response}{self.end_of_turn}"
+
+    @cached_property
+    def end_of_turn(self) -> str:
+        """The token that the chat template ends a reply with if it ends generation too (Gemma's <end_of_turn>), else the end token."""
+        reply = "reply"
+        turns = [{"role": "user", "content": "request"}, {"role": "assistant", "content": reply}]
+        after = self.encode(self.render(turns, add_generation_prompt=False).rpartition(reply)[2].lstrip())
+        return str(self.tokenizer.convert_ids_to_tokens(after[0]) if after and after[0] in self.eos_ids else self.tokenizer.eos_token)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of rendered text (special tokens are read from it, none are added)."""
@@ -220,14 +229,24 @@ class Student:
 
     def frozen_body(self, *, trainable: bool = False) -> nn.Module:
         """A copy of the body as it is now, adapters included: a reference model, or (`trainable`) a reward model's start."""
-        if self.meter is not None:
-            self.meter.detach()  # a hook would be copied with everything it holds
-        body = copy.deepcopy(self.body)
-        if self.ledger is not None:
-            self.attach(self.ledger)
+        body = self._copied(self.body)
         if not trainable:
             body.requires_grad_(False)
         return body
+
+    def frozen_head(self) -> nn.Module:
+        """The output head as it is now: itself where training leaves it alone (LoRA), else a copy."""
+        head = self.model.get_output_embeddings()
+        assert isinstance(head, nn.Module), type(head)
+        return self._copied(head).requires_grad_(False) if head.weight.requires_grad else head
+
+    def _copied(self, module: nn.Module) -> nn.Module:
+        if self.meter is not None:
+            self.meter.detach()  # a hook would be copied with everything it holds
+        copied = copy.deepcopy(module)
+        if self.ledger is not None:
+            self.attach(self.ledger)
+        return copied
 
     def save(self, folder: Path) -> None:
         """Writes adapters (LoRA), or all weights and the tokenizer (full), as safetensors, and where the base is from."""

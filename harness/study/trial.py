@@ -1,7 +1,8 @@
 """The two stages of a trial, as run inside a worker: train a student under a ledger, score a finished student.
 
-Random streams are named by the trial's seed and a purpose, never by the study. Streams that methods share (the pool's draws, the adapters'
-initialisation, torch's own generator) do not name the method either, so trials with one seed are paired across methods.
+Random streams are named by the trial's seed and a purpose, never by the study. Streams that methods share (the pool's seeds, the adapters'
+initialisation, torch's own generator) do not name the method either, so trials with one seed start alike; what a method draws later comes
+from a stream of its own.
 """
 
 from __future__ import annotations
