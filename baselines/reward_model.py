@@ -124,7 +124,8 @@ def fit(
     pairs = [_tokenized_pair(student, preference) for preference in preferences]
     order = rng.permutation(len(pairs))
     n_held_out = min(len(pairs) - 1, max(1, round(len(pairs) * config.held_out_share)))
-    held_out, train = [pairs[i] for i in order[:n_held_out]], [pairs[i] for i in order[n_held_out:]]
+    # By length, so that little of the charge is padding; training of the body shuffles anew.
+    held_out, train = (sorted((pairs[i] for i in part), key=_width) for part in (order[:n_held_out], order[n_held_out:]))
     with ledger.use_phase("reward"):
         seen = _train_all(model, train, ledger, config, rng) if config.train_body else _fit_head(model, train, ledger, config)
         model.eval()
@@ -180,6 +181,10 @@ def _train_all(model: RewardModel, train: list[Pair], ledger: Ledger, config: Re
 
 def _batches(items: Sequence[T], config: RewardConfig) -> list[Sequence[T]]:
     return [items[start : start + config.batch_size] for start in range(0, len(items), config.batch_size)]
+
+
+def _width(pair: Pair) -> int:
+    return max(len(example.ids) for example in pair)
 
 
 def _tokenized_pair(student: Student, preference: Preference) -> Pair:
