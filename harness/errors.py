@@ -35,7 +35,8 @@ class SpecError(SelfteachError, ValueError):
         where = ": ".join(str(part) for part in (file, key) if part)
         got = f" (got {value!r})" if value is not None else ""
         hint = f" Did you mean {near[0]!r}?" if near else (f" Valid: {', '.join(names)}." if names else "")
-        super().__init__(f"{where + ': ' if where else ''}{expected}{got}.{hint}")
+        end = "" if not got and expected.endswith((".", "?")) else "."
+        super().__init__(f"{where + ': ' if where else ''}{expected}{got}{end}{hint}")
 
 
 class SourceError(SelfteachError, OSError):

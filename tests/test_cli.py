@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +86,17 @@ def test_wrong_usage_exits_with_2_and_no_traceback(capsys: pytest.CaptureFixture
     assert code == 2
     assert "Traceback" not in err
     assert err
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_a_disk_that_refuses_is_one_message(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), "/full/report.html")
+
+    monkeypatch.setattr("harness.cli.commands.report_command", refuse)
+    code, _, err = call(capsys, "report", "x")
+    assert code == 4
+    assert err == f"selfteach: /full/report.html: {os.strerror(number)}; finished stages are untouched\n"
 
 
 def test_text_from_outside_is_no_markup_and_no_control_sequence(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ EXIT_CODES says what an exit code means; harness.errors assigns them.
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -12,9 +13,10 @@ from typing import Annotated, NoReturn
 import typer
 
 from harness.cli.text import fail
-from harness.errors import SelfteachError, SpecError
+from harness.errors import SelfteachError, SpecError, StoreError
 
 STOPPED = 130
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 EXIT_CODES = (
     "Exit codes: 0 done, 1 other error, 2 wrong study, name or option, 3 a model or data source cannot be had, "
     "4 run folder in use, damaged or full, 5 a stage failed (the rest is kept), 130 stopped by Ctrl-C."
@@ -160,6 +162,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         app(args=arguments, prog_name="selfteach")
     except SelfteachError as error:
         fail(str(error), error.exit_code)
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        fail(f"{place}{error.strerror}; finished stages are untouched", StoreError.exit_code)
     except SystemExit as stop:
         if stop.code == STOPPED:
             fail("stopped; finished stages are kept, continue with the same command", STOPPED)

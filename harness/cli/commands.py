@@ -29,7 +29,7 @@ def run_command(path: Path, *, workers: int | None, out: Path | None, as_json: b
     writer = console(stderr=as_json)
     study = load_study(path)
     run_dir = out or RUNS / study.name
-    summary = run_study(study, study_dir=path.parent, run_dir=run_dir, layout=Layout.of(workers), console=writer, conclude=conclude)
+    summary = run_study(study, study_file=path, run_dir=run_dir, layout=Layout.of(workers), console=writer, conclude=conclude)
     if as_json:
         print_json({**vars(summary), "results": _conclusions(load_run(summary.run_dir))})
     else:
@@ -50,7 +50,7 @@ def report_command(place: str, *, open_page: bool, as_json: bool) -> None:
     from harness.report.tables import export_tables
 
     run_dir = find_run(place)
-    if load_run(run_dir).samples.empty:
+    if load_run(run_dir, conclusions=False).samples.empty:
         raise SpecError("nothing is scored in this run yet", value=str(run_dir))
     writer = console(stderr=as_json)
     with RunStore(run_dir).locked():

@@ -16,7 +16,7 @@ def conclude(run_dir: Path) -> Path:
     from harness.verdicts.judge import judge
     from harness.verdicts.leaderboard import leaderboard
 
-    results = load_run(run_dir)
+    results = load_run(run_dir, conclusions=False)
     claims = [load_claims(path) for path in sorted((run_dir / CLAIMS).glob("*.yaml"))]
     write_json(run_dir / "verdicts.json", judge(results, claims))
     write_json(run_dir / "leaderboard.json", leaderboard(results))

@@ -32,7 +32,7 @@ def status_command(place: str, *, as_json: bool) -> None:
         say(writer, f"failed: {len(state['failed'])}; `selfteach run` tries them again; tracebacks: {store.failed}")
     columns = ("trial", "train", "score", "spent of budget", "training")
     print_table(writer, "", columns, map(_trial_row, state["trials"]), right=columns[3:])
-    for row in read_progress(store.progress):
+    for row in read_progress(store.progress) if pid is not None else ():
         say(writer, f"running: {row.kind} {row.label}: {row.share:.0%}, {amount_note(row)}, since {duration(time.time() - row.started)}")
     for failure in state["failed"]:
         say(writer, f"failed: {failure['kind']} {failure['label']} seed {failure['seed']}: {failure['error']}")

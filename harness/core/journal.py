@@ -56,6 +56,8 @@ class Journal:
             try:
                 event = json.loads(line)
             except json.JSONDecodeError:
+                event = None
+            if not isinstance(event, dict):
                 torn = number == len(lines) or _was_torn(lines, number)
                 if torn:
                     continue
@@ -73,7 +75,7 @@ def _was_torn(lines: list[str], number: int) -> bool:
     """Whether line `number` (from 1) is the last one that a killed driver wrote: the next event is the start of another run."""
     following = next((line for line in lines[number:] if line.strip()), "")
     try:
-        event: Event = json.loads(following)
+        event = json.loads(following)
     except json.JSONDecodeError:
         return not following
-    return event.get("event") == "run_started"
+    return isinstance(event, dict) and event.get("event") == "run_started"

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from harness.core.records import CLEAN, SAMPLE_COLUMNS
-from harness.core.store import RunStore
+from harness.core.store import META, RunStore
 from harness.errors import SpecError, StoreError
 
 TRIAL_COLUMNS = (
@@ -62,9 +62,11 @@ class RunResults:
     leaderboard: dict[str, Any] = field(default_factory=dict)
 
 
-def load_run(run_dir: Path | str) -> RunResults:
+def load_run(run_dir: Path | str, *, conclusions: bool = True) -> RunResults:
     """Reads the folder of a run, finished or not.
 
+    Args:
+        conclusions: read verdicts and leaderboard too; who writes them anew need not, and damaged ones are then no obstacle.
     Raises:
         SpecError: the folder is not a run's.
         StoreError: a file in it is damaged.
@@ -73,6 +75,8 @@ def load_run(run_dir: Path | str) -> RunResults:
     study = _read_json(store.root / "study.json", None)
     if study is None:
         raise SpecError("not the folder of a run (no study.json in it)", value=str(run_dir))
+    if not isinstance(study, dict) or not {"plan", "seeds", "budget", "prices"} <= set(study):
+        raise StoreError(f"{store.root / 'study.json'} is damaged (not the record of a study); run the study again to make it anew")
     failed = {event["stage"] for event in store.journal.events() if event["event"] == "stage_failed"}
     reader = _Reader(store, study, failed)
     for trial in study["plan"]["trials"]:
@@ -86,8 +90,8 @@ def load_run(run_dir: Path | str) -> RunResults:
         ledger=_concat(reader.ledgers, LEDGER_COLUMNS),
         curves=_concat(reader.curves, CURVE_COLUMNS),
         corpora=reader.corpora,
-        verdicts=_read_json(store.root / "verdicts.json", []),
-        leaderboard=_read_json(store.root / "leaderboard.json", {}),
+        verdicts=_read_json(store.root / "verdicts.json", []) if conclusions else [],
+        leaderboard=_read_json(store.root / "leaderboard.json", {}) if conclusions else {},
     )
 
 
@@ -133,7 +137,12 @@ class _Reader:
         self.trials.append(row)
 
     def _training(self, stage: str) -> dict[str, Any]:
-        meta = self.store.meta(stage)
+        try:
+            meta = self.store.meta(stage)
+        except StoreError as error:
+            raise StoreError(f"{error}; run the study again to make it anew") from error
+        if not isinstance(meta, dict) or not {"counters", "wall_s", "device", "spent"} <= set(meta):
+            raise StoreError(f"{self.store.folder(stage) / META} is damaged; run the study again to make it anew")
         price = self.pricing.cost(meta["counters"], meta["wall_s"], self.prices)
         return {
             "device": meta["device"],
@@ -150,7 +159,8 @@ class _Reader:
             try:
                 self._cache[path] = pd.read_parquet(path)
             except (OSError, ValueError) as error:
-                raise StoreError(f"{path} cannot be read ({error}); run the study again to make it anew") from error
+                reason = getattr(error, "strerror", None) or error
+                raise StoreError(f"{path} cannot be read ({reason}); run the study again to make it anew") from error
         return self._cache[path]
 
 
@@ -179,7 +189,8 @@ def _read_json(path: Path, default: Any) -> Any:
     try:
         return json.loads(path.read_text())
     except ValueError as error:
-        raise StoreError(f"{path} is damaged ({error}); run the study again to make it anew") from error
+        remedy = "run the study again to make it anew" if path.name == "study.json" else "`selfteach report` makes it anew"
+        raise StoreError(f"{path} is damaged ({error}); {remedy}") from error
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

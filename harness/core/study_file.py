@@ -39,6 +39,7 @@ class StudyFile:
             raise SpecError("a study file must be a mapping of keys such as name, student, methods", file=self.path)
         study = self._validated(StudySpec, content, ())
         assert isinstance(study, StudySpec)
+        self._check_student(study)
         self._check_plugins(study)
         self._check_claims(study)
         return study
@@ -64,10 +65,20 @@ class StudyFile:
             self._note_lines(root, ())
             return yaml.load(text, Loader=_Loader)  # a SafeLoader
         except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark
+            mark, problem = error.problem_mark, error.problem or ""
             file = f"{self.path}:{mark.line + 1}" if mark else str(self.path)
-            raise SpecError(f"not valid YAML: {error.problem or error.context}", file=file) from error
+            # Some problems only continue the sentence that the context begins.
+            told = ", ".join(filter(None, [error.context if problem.startswith("but ") or not problem else "", problem]))
+            raise SpecError(f"not valid YAML: {told}", file=file) from error
+        except yaml.reader.ReaderError as error:
+            raise SpecError("not a text file: it holds control characters", file=self.path) from error
         except yaml.YAMLError as error:
+            raise SpecError(f"not valid YAML: {' '.join(str(error).split())}", file=self.path) from error
+        except RecursionError:
+            raise SpecError("not valid YAML: nested too deeply, or an alias that contains itself", file=self.path) from None
+        except SpecError:
+            raise
+        except ValueError as error:  # what a tag such as !!int makes of its text
             raise SpecError(f"not valid YAML: {error}", file=self.path) from error
 
     def _note_lines(self, node: yaml.Node, location: Location) -> None:
@@ -105,18 +116,32 @@ class StudyFile:
             return self.fail("unknown key", location, inner[-1], list(owner.model_fields) if owner else ())
         if first["type"] == "missing":
             return self.fail("this key is required", (*location, first["loc"][-1]))
-        message = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
         expected = first.get("ctx", {}).get("expected", "")
         valid = re.findall(r"'([^']*)'", expected) if first["type"] in ("literal_error", "enum") else ()
-        value = first["input"] if not isinstance(first["input"], dict | list) else None
-        return self.fail("not a valid value" if valid else message, location, value, valid)
+        message = "not a valid value" if valid else _message(first, _model_at(model, inner))
+        value = first["input"] if _is_short(first["input"]) and "(got " not in message else None
+        return self.fail(message, location, value, valid)
+
+    def _check_student(self, study: StudySpec) -> None:
+        known, name = import_module("harness.models.registry").KNOWN, study.student.model
+        models = [model for model, source in known.items() if source.kind == "model"]
+        at = ("student", "model")
+        if name in known and name not in models:
+            raise self.fail(f"a model is expected, this names {_KINDS[known[name].kind]}", at, name, models)
+        if name not in known and not name.startswith(("hub:", "file:", "pypi:")):
+            forms = "expected a known model, hub:org/name[@revision], file:/path or pypi:<package>==<version>#<member>"
+            raise self.fail(forms, at, name, models)
 
     def _check_plugins(self, study: StudySpec) -> None:
         self._check_config("pools", study.pool.name, study.pool.config, ("pool",))
         for index, method in enumerate(study.methods):
             self._check_config("methods", method.name, method.config, ("methods", index))
+        chosen: set[tuple[str, str]] = set()
         for index, suite in enumerate(study.suites):
-            self._check_suite(suite, ("suites", index))
+            for task in self._check_suite(suite, ("suites", index)):
+                if (suite.name, task) in chosen:
+                    raise self.fail(f"task {task} of suite {suite.name} is asked for twice", ("suites", index))
+                chosen.add((suite.name, task))
         known = import_module("harness.scoring.perturbations").PERTURBATIONS
         for index, name in enumerate(study.perturbations):
             if name not in known:
@@ -129,7 +154,8 @@ class StudyFile:
         plugin = plugins.load(kind, name, file=self.path, key=key_path((*at, "name")))
         self._validated(plugin.Config, config, (*at, "config"))
 
-    def _check_suite(self, suite: SuiteSpec, at: Location) -> None:
+    def _check_suite(self, suite: SuiteSpec, at: Location) -> list[str]:
+        """The names of the suite's tasks that the study scores."""
         if suite.name not in plugins.names("suites"):
             raise self.fail("unknown suite", (*at, "name"), suite.name, plugins.names("suites"))
         offered = [task.name for task in plugins.load("suites", suite.name, file=self.path).tasks]
@@ -139,13 +165,16 @@ class StudyFile:
         for name in suite.limit if isinstance(suite.limit, dict) else ():
             if name not in offered:
                 raise self.fail(f"suite {suite.name} has no such task", (*at, "limit", name), name, offered)
+        return offered if suite.tasks is None else list(suite.tasks)
 
     def _check_claims(self, study: StudySpec) -> None:
+        claims = import_module("harness.verdicts.claims")
         for index, name in enumerate(study.claims):
             try:
-                import_module("harness.verdicts.claims").find_claims(name, self.path.parent)
+                path = claims.find_claims(name, self.path.parent)
             except SpecError as error:
-                raise self.fail(str(error), ("claims", index)) from error
+                raise self.fail(error.expected, ("claims", index), name, claims.shipped_claims()) from error
+            claims.load_claims(path)  # a mistake in it must not wait until everything is trained
 
 
 def key_path(location: Location) -> str:
@@ -156,11 +185,42 @@ def key_path(location: Location) -> str:
     return path
 
 
+_KINDS = {"embedder": "an embedder", "data": "a data set", "package": "an installed package"}
+
+
+def _is_short(value: object) -> bool:
+    """Whether a message can quote a value: a scalar, or a short list of scalars."""
+    if isinstance(value, list):
+        return len(repr(value)) <= 60 and all(isinstance(part, str | int | float) for part in value)
+    return not isinstance(value, dict)
+
+
+def _message(error: Any, owner: type[BaseModel] | None) -> str:
+    """What was expected, in the words of a study file rather than pydantic's."""
+    match error["type"]:
+        case "model_type" | "model_attributes_type" if owner is not None:
+            return f"must be a mapping with the keys {', '.join(owner.model_fields)}"
+        case "dict_type" | "model_type" | "model_attributes_type":
+            return "must be a mapping"
+        case "list_type" | "tuple_type":
+            return "must be a list"
+        case "too_short":
+            return f"must have at least {error['ctx']['min_length']} entry"
+        case "string_pattern_mismatch":
+            return f"must match {error['ctx']['pattern']}"
+        case "string_type":
+            return "must be text"
+    return str(error["msg"]).removeprefix("Value error, ").replace("Input should", "should")
+
+
 class _Loader(yaml.SafeLoader):
-    """A safe loader that reads 8e12 as a number, as YAML 1.2 has it."""
+    """A safe loader that reads 8e12 as a number, as YAML 1.2 has it, and 2024-10-05 as text."""
 
 
-_Loader.yaml_implicit_resolvers = {key: list(value) for key, value in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_Loader.yaml_implicit_resolvers = {
+    key: [pair for pair in value if pair[0] != "tag:yaml.org,2002:timestamp"]
+    for key, value in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789."))
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core import provenance
-from harness.core.journal import Journal
+from harness.core.journal import Event, Journal
 from harness.core.spec import StudySpec
+from harness.errors import StoreError
 from harness.scoring.suites import select
 from harness.study.plan import Plan, Stage
 
@@ -41,8 +42,8 @@ def calibrate(runs: Path, threads: int) -> Calibration:
     events = [
         event
         for path in sorted(runs.glob("*/journal.jsonl"))
-        for event in Journal(path).events()
-        if event["event"] == "stage_finished" and event.get("host") == host and event.get("threads") == threads
+        for event in _readable(path)
+        if event.get("event") == "stage_finished" and event.get("host") == host and event.get("threads") == threads
     ]
     train = _rate((event["flops"], event["wall_s"]) for event in events if event["kind"] == "train" and event["flops"] > 0)
     score = _rate((event["items"], event["wall_s"]) for event in events if event["kind"] == "score")
@@ -54,6 +55,14 @@ def calibrate(runs: Path, threads: int) -> Calibration:
         rates = f"{DEFAULT_TRAIN_FLOPS_PER_S:.0e} FLOP/s and {DEFAULT_SCORE_ITEMS_PER_S:g} items/s a worker"
         source = f"assumed, nothing measured here yet: {rates}"
     return Calibration(train or DEFAULT_TRAIN_FLOPS_PER_S, score or DEFAULT_SCORE_ITEMS_PER_S, source)
+
+
+def _readable(path: Path) -> list[Event]:
+    """A journal's events; none of one that cannot be read, which may be any run's that lies beside this one."""
+    try:
+        return Journal(path).events()
+    except (OSError, StoreError):
+        return []
 
 
 def planned_items(study: StudySpec) -> int:

@@ -15,7 +15,7 @@ from rich.markup import escape
 from harness.core import provenance
 from harness.core.spec import StudySpec
 from harness.core.store import RunStore, is_disk_full, write_json, write_text
-from harness.errors import StageFailed, StoreError
+from harness.errors import SourceError, SpecError, StageFailed, StoreError
 from harness.scoring.suites import select
 from harness.study.calibration import calibrate, makespan_s, planned_items, predict
 from harness.study.display import RunDisplay, duration
@@ -60,7 +60,10 @@ class RunSummary:
         """
         if not self.failed:
             return
-        lines = [f"{name}: {message}" for name, message in self.failed.items()]
+        by_message: dict[str, list[str]] = {}  # no network, say, fails every stage in the same words
+        for name, message in self.failed.items():
+            by_message.setdefault(message, []).append(name)
+        lines = [f"{', '.join(names)}: {message}" for message, names in by_message.items()]
         skipped = f"\n{len(self.blocked)} more could not start without them." if self.blocked else ""
         raise StageFailed(
             f"{len(self.failed)} stage(s) failed; the others are kept and the same command tries these again:\n  "
@@ -73,16 +76,28 @@ def make_plan(study: StudySpec, layout: Layout) -> Plan:
     """The study's plan on this machine; fetches the student's weights if they are not here yet, because ids cover them."""
     from harness.models.sources import resolve, weights_hash
 
-    return plan_study(study, weights=weights_hash(resolve(study.student.model)), setting=local_setting(layout.threads))
+    name = study.student.model
+    try:
+        folder = resolve(name)
+        if not folder.is_dir():
+            raise SourceError(
+                f"{name}: a file that is no model; a model is a folder with safetensors, config and tokenizer, or a .gguf file"
+            )
+        weights = weights_hash(folder)
+    except SourceError as error:
+        raise SourceError(f"student.model: {error}") from error
+    except SpecError as error:
+        raise SpecError(error.expected, key="student.model", value=name) from error
+    return plan_study(study, weights=weights, setting=local_setting(layout.threads))
 
 
 def run_study(
-    study: StudySpec, *, study_dir: Path, run_dir: Path, layout: Layout, console: Console, conclude: Callable[[Path], Path]
+    study: StudySpec, *, study_file: Path, run_dir: Path, layout: Layout, console: Console, conclude: Callable[[Path], Path]
 ) -> RunSummary:
     """Runs whatever the study still lacks, then judges and reports what is finished.
 
     Args:
-        study_dir: where the study file lies; its claim files may be named from there. They are copied into the run.
+        study_file: where the study was read from; its claim files may be named from there. They are copied into the run.
         conclude: judges and reports a run folder, under the lock; returns the report's path. (Reports lie in a layer above this one.)
     Raises:
         StoreError: the folder is in use or the disk is full.
@@ -93,8 +108,8 @@ def run_study(
     store = RunStore(run_dir)
     try:
         with store.locked():
-            copy_claims(study, study_dir, run_dir)
-            outcome, todo = _do_stages(study, plan, store, layout, console)
+            copy_claims(study, study_file.parent, run_dir)
+            outcome, todo = _do_stages(study, plan, store, layout, console, study_file)
             report = None
             if _any_scored(plan, outcome):
                 console.print("judging and writing the report", highlight=False)
@@ -115,11 +130,13 @@ def run_study(
     )
 
 
-def _do_stages(study: StudySpec, plan: Plan, store: RunStore, layout: Layout, console: Console) -> tuple[Outcome, list[Stage]]:
+def _do_stages(
+    study: StudySpec, plan: Plan, store: RunStore, layout: Layout, console: Console, study_file: Path
+) -> tuple[Outcome, list[Stage]]:
     done = _intact(plan, store, console)
     _notice_other_code(study, plan, store, done, console)
     _notice_strays(plan, store, console)
-    write_json(store.root / "study.json", study_record(study, plan, layout))
+    write_json(store.root / "study.json", study_record(study, plan, layout, _command(study, study_file, store.root)))
     store.journal.append("run_started", workers=layout.workers, threads=layout.threads, reused=len(done))
     calibration = calibrate(store.root.parent, layout.threads)
     seconds = predict(study, plan, calibration)
@@ -154,13 +171,20 @@ def _task(study: StudySpec, store: RunStore, stage: Stage, layout: Layout, items
     return StageTask(store.root.absolute(), study, stage, layout.threads, items)
 
 
-def study_record(study: StudySpec, plan: Plan, layout: Layout) -> dict[str, Any]:
+def _command(study: StudySpec, study_file: Path, run_dir: Path) -> str:
+    """What to type to run a study again into the same folder."""
+    words = ["selfteach", "run", str(study_file), *([] if run_dir == RUNS / study.name else ["--out", str(run_dir)])]
+    return shlex.join(words)
+
+
+def study_record(study: StudySpec, plan: Plan, layout: Layout, command: str) -> dict[str, Any]:
     """study.json: the resolved study, its plan, and what it is run with."""
     return {
         **study.model_dump(mode="json"),
         "plan": plan.as_json(),
         "tasks": _task_info(study),
         "provenance": {
+            "command": command,
             "machine": provenance.machine(),
             "device": plan.setting.device,
             "precision": plan.setting.precision,

@@ -97,7 +97,13 @@ MISTAKES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("method twice", {"methods": [{"name": "toy_sft"}, {"name": "toy_sft"}]}, ["methods", "toy_sft is listed twice", "variant"]),
     ("name with spaces", {"name": "my study"}, ["name", "'my study'"]),
     ("name out of the folder", {"name": "../x"}, ["name", "'../x'"]),
-    ("list for a mapping", {"student": ["x"]}, ["student"]),
+    ("list for a mapping", {"student": ["x"]}, ["student: must be a mapping with the keys model, adaptation (got ['x'])."]),
+    ("name for a method's mapping", {"methods": ["toy_sft"]}, ["methods[0]: must be a mapping with the keys name, variant, config"]),
+    ("text for a list", {"perturbations": "typos"}, ["perturbations: must be a list (got 'typos')."]),
+    ("number for text", {"title": 12}, ["title: must be text (got 12)."]),
+    ("task twice", {"suites": ["toy_suite", "toy_suite"]}, ["suites[1]: task toy_letters of suite toy_suite is asked for twice."]),
+    ("misspelt student", {"student": {"model": "smollm2-135m-instrct"}}, ["student.model", "Did you mean 'smollm2-135m-instruct'?"]),
+    ("embedder for a student", {"student": {"model": "minilm-l6-v2"}}, ["student.model", "this names an embedder"]),
 ]
 
 
@@ -136,13 +142,33 @@ def test_the_line_of_a_mistake_is_told(tmp_path: Path) -> None:
         ("", "the file is empty"),
         ("- a\n- b", "must be a mapping"),
         ("name: !!python/object/apply:os.system ['true']", "not valid YAML"),
-        ("1: x", "keys must be text"),
+        ("1: x", "study.yaml:1: 1: keys must be text"),
+        ("# nothing", "study.yaml: the file is empty."),
+        ("a: b\n---\nc: d", "study.yaml:2: not valid YAML: expected a single document in the stream, but found another document."),
+        ("name: &a [*a]", "an alias that contains itself"),
+        ("name: !!int x", "not valid YAML: invalid literal"),
+        ("name: \x01", "study.yaml: not a text file: it holds control characters."),
     ],
 )
 def test_broken_yaml_is_told_with_its_line(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(SpecError) as caught:
         load_study(write(tmp_path, text))
     assert told in str(caught.value)
+
+
+def test_a_date_is_text(tmp_path: Path) -> None:
+    text = yaml.safe_dump(GOOD) + "title: 2024-13-45\n"
+    assert load_study(write(tmp_path, text)).title == "2024-13-45"
+
+
+def test_a_mistake_in_a_claim_file_is_told_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("claims:\n  - id: x\n    sentense: y\n")
+    with pytest.raises(SpecError, match=r"mine\.yaml: claims\[0\]\.sentense: unknown key"):
+        load_study(write(tmp_path, GOOD | {"claims": ["mine.yaml"]}))
+
+
+def test_a_message_that_ends_its_own_sentence_gets_no_second_stop() -> None:
+    assert str(SpecError("no such thing. Did you mean 'x'?", key="a")) == "a: no such thing. Did you mean 'x'?"
 
 
 def test_a_missing_file_names_the_nearest_one(tmp_path: Path) -> None:

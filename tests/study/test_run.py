@@ -13,6 +13,8 @@ import pytest
 
 from harness.core.results import RunResults, load_run
 from harness.core.store import RunStore
+from harness.errors import StageFailed
+from harness.study.run import RunSummary
 from tests.study.conftest import Workplace, alive, wait_until
 
 COMPARED = ["method", "seed", "task", "perturbation", "sample_id", "metric", "value", "output"]
@@ -172,6 +174,66 @@ def test_a_damaged_stage_is_computed_again_with_a_notice(workplace: Workplace, r
     assert [event["stage"] for event in events(workplace.run_dir, "stage_finished")].count(stage) == 2
     assert len(events(workplace.run_dir, "stage_started")) == 7
     assert_same_results(workplace.run_dir, reference)
+
+
+def test_damaged_conclusions_are_written_anew(workplace: Workplace, reference: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy_run(reference, workplace)
+    (workplace.run_dir / "verdicts.json").write_text("[{")
+    (workplace.run_dir / "leaderboard.json").write_text("")
+    assert workplace.main("status", "toy") == 4
+    assert "verdicts.json is damaged" in capsys.readouterr().err
+    assert workplace.main("report", "toy") == 0
+    assert load_run(workplace.run_dir).leaderboard == load_run(reference).leaderboard
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "{", '"x"'])
+def test_damaged_records_are_one_message(workplace: Workplace, reference: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
+    copy_run(reference, workplace)
+    stage = str(load_run(reference).trials["train_stage"][0])
+    (workplace.run_dir / "stages" / stage / "meta.json").write_text(text)
+    assert workplace.main("report", "toy") == 4
+    (workplace.run_dir / "study.json").write_text(text)
+    assert workplace.main("report", "toy") == 4
+    messages = capsys.readouterr().err.splitlines()
+    assert len(messages) == 2
+    assert "meta.json" in messages[0]
+    assert "study.json is damaged" in messages[1]
+    assert all("run the study again" in message for message in messages)
+
+
+def test_what_a_killed_run_was_doing_is_not_running(workplace: Workplace, reference: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy_run(reference, workplace)
+    row = {"stage": "x", "label": "toy_sft seed 0", "kind": "train", "unit": "FLOPs", "done": 1, "total": 2, "phase": "update", "pid": 1}
+    (workplace.run_dir / "progress" / "x.json").write_text(json.dumps({**row, "started": 0, "t": 0}))
+    assert workplace.main("status", "toy") == 0
+    assert "running: " not in capsys.readouterr().out
+
+
+def test_another_runs_damaged_journal_does_not_stop_this_one(workplace: Workplace, reference: Path) -> None:
+    copy_run(reference, workplace)
+    other = workplace.run_dir.parent / "other"
+    other.mkdir()
+    (other / "journal.jsonl").write_text('garbage\n{"event": "x"}\n')
+    assert workplace.main("run", workplace.write()) == 0
+    record = json.loads((workplace.run_dir / "study.json").read_text())
+    assert record["provenance"]["command"].startswith("selfteach run ")
+
+
+def test_stages_that_fail_in_the_same_words_are_told_together() -> None:
+    summary = RunSummary(Path("r"), None, 0, 0, failed={"train a": "no network", "train b": "no network", "train c": "other"})
+    with pytest.raises(StageFailed) as caught:
+        summary.check()
+    assert str(caught.value).count("no network") == 1
+    assert "train a, train b: no network" in str(caught.value)
+
+
+def test_a_student_that_is_no_model_is_told_with_its_key(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    for place in (workplace.root / "file", workplace.root / "folder"):
+        place.mkdir() if place.name == "folder" else place.touch()
+        assert workplace.main("run", workplace.write(student={"model": f"file:{place}"})) == 3
+        message = capsys.readouterr().err
+        assert message.startswith("selfteach: student.model: ")
+        assert message.count("\n") == 1
 
 
 def test_a_full_disk_stops_the_run_and_keeps_what_is_finished(
