@@ -24,9 +24,11 @@ from harness.report.text import visible
 
 INK, MUTED, GRID, PAPER = "#010203", "#010204", "#010205", "#010206"
 SERIES = tuple(f"#01021{index}" for index in range(8))
+PHASES = tuple(f"#01022{index}" for index in range(8))
+"""Colours of phases, apart from those of methods."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 _CSS = {INK: "currentColor", MUTED: "var(--muted)", GRID: "var(--rule)", PAPER: "var(--paper)"} | {
-    color: f"var(--s{index})" for index, color in enumerate(SERIES)
+    color: f"var(--{letter}{index})" for letter, colors in (("s", SERIES), ("p", PHASES)) for index, color in enumerate(colors)
 }
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "selfteach", "text.parse_math": False, "font.size": 10, "text.color": INK,
@@ -109,7 +111,7 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **layo
 def _name(text: str) -> str:
     """A label that leaves room for the drawing."""
     shown = visible(text).replace("\n", " ")
-    return shown if len(shown) <= 36 else f"{shown[:35]}…"
+    return shown if len(shown) <= 40 else f"{shown[:39]}…"
 
 
 def _error(point: Point) -> np.ndarray[Any, Any] | None:
@@ -125,7 +127,7 @@ def _share_axis(axis: Any) -> None:
 def _flops_axis(axis: Any, label: str, largest: float) -> None:
     scale, prefix = numbers.si_scale(largest)
     axis.set_major_locator(MaxNLocator(6))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: numbers.number(value / scale)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / scale:.4g}"))
     axis.set_label_text(f"{label} ({prefix}FLOP)")
 
 
@@ -150,7 +152,8 @@ def cost_quality(points: Sequence[Point], palette: Palette, *, x_label: str, y_l
         if as_flops:
             _flops_axis(axis.xaxis, x_label, max(point.x for point in points))
         else:
-            axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: numbers.dollars(value)))
+            axis.xaxis.set_major_locator(MaxNLocator(6))
+            axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"${value:,.4g}"))
         figure.legend(loc="outside right center", frameon=False)
         return to_svg(figure, label=f"{y_label} against {x_label}, one mark per method", name="cost-quality")
 
@@ -164,8 +167,8 @@ def phase_shares(shares: Mapping[str, Mapping[str, float]]) -> Markup:
         left = np.zeros(len(names))
         for index, phase in enumerate(phases):
             widths = np.array([row.get(phase, 0.0) for row in shares.values()])
-            hatch = "" if index < len(SERIES) else "///"
-            axis.barh(names, widths, left=left, color=SERIES[index % len(SERIES)], label=phase, hatch=hatch, edgecolor=PAPER, height=0.66)
+            hatch = "" if index < len(PHASES) else "///"
+            axis.barh(names, widths, left=left, color=PHASES[index % len(PHASES)], label=phase, hatch=hatch, edgecolor=PAPER, height=0.66)
             left += widths
         axis.invert_yaxis()
         axis.set_xlim(0, max(1.0, float(left.max(initial=0.0))))
@@ -194,26 +197,47 @@ def thin(flops: np.ndarray[Any, Any], value: np.ndarray[Any, Any], points: int =
 
 
 def learning_curves(name: str, curves: Sequence[Curve], palette: Palette, index: int) -> Markup:
-    """One panel: every seed as a thin line, each method's mean over seeds as a thick one where all seeds have been observed."""
+    """One panel: every seed as a thin line, each method's mean over seeds as a thick one where all seeds have been observed.
+
+    Curves that were observed within almost no compute are drawn against the number of the observation.
+    """
+    by_number = all(len(curve.flops) > 2 and np.ptp(curve.flops) < 0.02 * curve.flops[-1] for curve in curves)
+    if by_number:
+        curves = [Curve(curve.method, np.arange(1.0, len(curve.flops) + 1), curve.value) for curve in curves]
     with mpl.rc_context(_STYLE):
         figure, axes = _figure(4.6, 2.9)
         axis = axes[0, 0]
         for method in dict.fromkeys(curve.method for curve in curves):
             own = [thin(curve.flops, curve.value) for curve in curves if curve.method == method]
             color = palette.color(method)
-            for flops, value in own:
-                axis.plot(flops, value, color=color, linewidth=0.7, alpha=0.45)
+            single = all(len(value) == 1 for _, value in own)
+            for place, (flops, value) in enumerate(own):
+                dots = {"marker": palette.marker(method), "markersize": 5, "linestyle": "none"} if len(value) == 1 else {}
+                first = _name(method) if single and place == 0 else None
+                axis.plot(flops, value, color=color, linewidth=0.7, alpha=1 if single else 0.45, label=first, **dots)
+            if single:
+                continue
             start, end = max(flops[0] for flops, _ in own), min(flops[-1] for flops, _ in own)
-            grid = np.linspace(start, max(start, end), 60)
+            if start >= end:  # no compute at which all seeds were observed: one line stands for the method
+                flops, value = max(own, key=lambda line: len(line[1]))
+                axis.plot(flops, value, color=color, linewidth=0.7, label=_name(method), marker=palette.marker(method), markevery=[-1])
+                continue
+            grid = np.linspace(start, end, 60)
             mean = np.mean([np.interp(grid, flops, value) for flops, value in own], axis=0)
             ends = [0, len(grid) - 1] if len(own) > 1 else [0]
             axis.plot(
                 grid, mean, color=color, linewidth=2, label=_name(method), marker=palette.marker(method), markevery=ends, markersize=5
             )
         axis.set_title(_name(name), fontsize=10, fontweight="bold", loc="left")
-        _flops_axis(axis.xaxis, "training compute spent", max(float(curve.flops[-1]) for curve in curves))
-        axis.legend(frameon=False, fontsize=9)
-        label = f"Training curve {name} against FLOPs spent, seeds as thin lines and mean as thick line"
+        if by_number:
+            axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            axis.set_xlabel("observation")
+        else:
+            _flops_axis(axis.xaxis, "training compute spent", max(float(curve.flops[-1]) for curve in curves))
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+        label = (
+            f"Training curve {name} against {'observations' if by_number else 'FLOPs spent'}, seeds as thin lines and mean as thick line"
+        )
         return to_svg(figure, label=label, name=f"curve{index}")
 
 

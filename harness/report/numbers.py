@@ -80,10 +80,12 @@ def si_scale(value: float) -> tuple[float, str]:
 
 
 def dollars(value: Any) -> str:
-    """US dollars, "$12.30"; below a cent three significant digits."""
+    """US dollars, "$12.30"; below ten cents three significant digits, nothing below a tenth of a cent."""
     if absent(value):
         return MISSING
     value = float(value)
+    if 0 < abs(value) < 0.001:
+        return f"<{_NARROW}$0.001"
     return f"${number(value)}" if 0 < abs(value) < 0.1 else f"${value:,.2f}".replace(",", _NARROW)
 
 
@@ -125,6 +127,11 @@ def effect(value: Any, estimand: str, unit: str = "share") -> str:
     if "relative" in estimand or unit == "share":
         return signed_percent(value) if "relative" in estimand else points(value)
     return ("+" if float(value) > 0 else "") + f"{number(value)} {unit}"
+
+
+def magnitude(value: Any, estimand: str, unit: str = "share") -> str:
+    """The size of an effect on its scale, without a direction."""
+    return effect(value, estimand, unit).removeprefix("+")
 
 
 def interval(bounds: Sequence[Any] | None, write: Any = percent) -> str:

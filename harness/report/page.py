@@ -82,6 +82,7 @@ def _environment() -> jinja2.Environment:
         numbers.effect_interval,
         numbers.flops,
         numbers.interval,
+        numbers.magnitude,
         numbers.number,
         numbers.p_value,
         numbers.percent,
@@ -100,7 +101,8 @@ def _environment() -> jinja2.Environment:
 
 
 def _browser(run: RunResults, methods: list[str]) -> dict[str, Any]:
-    browser = samples.browser(run.samples, methods)
+    metrics = {task: entry["metric"] for task, entry in (run.study.get("tasks") or {}).items()}
+    browser = samples.browser(run.samples, methods, metrics=metrics)
     return browser | {"json": script_json(browser["packed"])}
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -33,9 +34,17 @@ class _Texts:
         return self._place[text]
 
 
-def browser(samples: pd.DataFrame, methods: list[str], *, size_limit_bytes: int = SIZE_LIMIT_BYTES) -> dict[str, Any]:
+def browser(
+    samples: pd.DataFrame,
+    methods: list[str],
+    *,
+    metrics: Mapping[str, str] = MappingProxyType({}),
+    size_limit_bytes: int = SIZE_LIMIT_BYTES,
+) -> dict[str, Any]:
     """The packed payload of the sample browser, and what had to be left out of it.
 
+    Args:
+        metrics: each task's primary metric, by which an answer is called right or wrong; the first one written where it is not named.
     Returns:
         packed: see `harness.report.text.packed`; shown, total: items shown and items there are;
         output_limit, prompt_limit: characters after which a text is cut in its middle.
@@ -48,7 +57,7 @@ def browser(samples: pd.DataFrame, methods: list[str], *, size_limit_bytes: int 
         if attempt >= len(_LIMITS):
             share *= 0.6
             shown = _fewer_items(samples, share)
-        payload = _payload(shown, methods, output_limit, prompt_limit)
+        payload = _payload(shown, methods, metrics, output_limit, prompt_limit)
         result = packed(payload)
         if len(result["data"]) <= size_limit_bytes:
             break
@@ -64,11 +73,11 @@ def _fewer_items(samples: pd.DataFrame, share: float) -> pd.DataFrame:
     return samples[samples["sample_id"].map(kept)]
 
 
-def _payload(samples: pd.DataFrame, methods: list[str], output_limit: int, prompt_limit: int) -> dict[str, Any]:
+def _payload(samples: pd.DataFrame, methods: list[str], metrics: Mapping[str, str], output_limit: int, prompt_limit: int) -> dict[str, Any]:
     """Items with their versions and answers.
 
     An item: [task, name, {perturbation: version}]; a version: [prompt, target, answers]; an answer: [method, seed, output, status,
-    [[metric, value] ...]]. All but values are places in the payload's lists.
+    [[metric, value] ...]], the task's primary metric first. All but values are places in the payload's lists.
     """
     texts, lists = _Texts(), {name: _Texts() for name in ("tasks", "perturbations", "metrics", "statuses")}
     seeds = sorted({int(seed) for seed in samples["seed"]}) if len(samples) else []
@@ -93,7 +102,8 @@ def _payload(samples: pd.DataFrame, methods: list[str], output_limit: int, promp
             answers[place] = [method, seed, texts.add(row["output"], output_limit), lists["statuses"].add(row["status"], 99), []]
             version[2].append(answers[place])
         value = None if numbers.absent(row["value"]) else round(float(row["value"]), 4)
-        answers[place][4].append([lists["metrics"].add(row["metric"], 99), value])
+        scores = answers[place][4]
+        scores.insert(0 if row["metric"] == metrics.get(row["task"]) else len(scores), [lists["metrics"].add(row["metric"], 99), value])
     return {
         "texts": texts.list,
         "methods": [visible(name) for name in methods],

@@ -40,7 +40,7 @@ def context(run: RunResults, methods: Sequence[str], palette: charts.Palette) ->
             "corpora": _corpora(run),
             "stages": run.trials.to_dict("records"),
             "provenance": run.study.get("provenance") or {},
-            "command": f"selfteach run {lookup(run.study, 'study_file') or f'studies/{name}.yaml'}",
+            "command": lookup(run.study, "command") or f"selfteach run studies/{name}.yaml",
             "spec_json": json.dumps(study, indent=2, ensure_ascii=False, default=str),
         }
         | _scores(run, methods, board, palette)
@@ -65,14 +65,15 @@ def _facts(run: RunResults) -> list[tuple[str, Any]]:
     processor, student = lookup(study, "processor"), study.get("student")
     seeds = sorted({int(seed) for seed in run.trials["seed"]}) if len(run.trials) else []
     versions = lookup(study, "versions") or {}
-    items = len(samples[["suite", "task", "sample_id"]].drop_duplicates()) if len(samples) else 0
+    suites = samples[["suite", "task", "sample_id"]].drop_duplicates()["suite"]
+    judged, validation = int((suites != views.POOL_VALIDATION).sum()), int((suites == views.POOL_VALIDATION).sum())
     facts = [
         ("student", student.get("model") if isinstance(student, Mapping) else student),
         ("device", ", ".join(devices) + (f" ({processor})" if processor else "")),
         ("threads", lookup(study, "threads")),
         ("number format", lookup(study, "precision")),
         ("training seeds", f"{len(seeds)} ({', '.join(map(str, seeds))})" if seeds else None),
-        ("items scored", numbers.count(items)),
+        ("items scored", numbers.count(judged) + (f" and {numbers.count(validation)} of the pool's validation" if validation else "")),
         ("budget per trial", numbers.flops(lookup(study, "train_flops"))),
         ("last run", _last_run(run.run_dir)),
         (
@@ -156,7 +157,10 @@ def _training(run: RunResults, primary: pd.DataFrame, palette: charts.Palette) -
 
 def _curve_charts(curves: pd.DataFrame, palette: charts.Palette) -> list[dict[str, Markup | str]]:
     found: list[dict[str, Markup | str]] = []
-    for index, (name, group) in enumerate(curves.groupby("curve", sort=False) if len(curves) else ()):
+    groups = list(curves.groupby("curve", sort=False)) if len(curves) else []
+    # Losses and rewards first, those that most methods share before the others.
+    groups.sort(key=lambda pair: (not str(pair[0]).endswith(("loss", "reward")), -pair[1]["method"].nunique()))
+    for index, (name, group) in enumerate(groups):
         lines = [
             charts.Curve(str(method), own["train_flops"].to_numpy(float), own["value"].to_numpy(float))
             for (method, _), own in group.sort_values("train_flops").groupby(["method", "seed"], sort=False)

@@ -27,6 +27,7 @@ def test_number_has_three_significant_digits(value, expected):
         (numbers.percent(0.4125), "41.2 %"), (numbers.points(-0.034), "-3.4 pp"), (numbers.points(0.034), "+3.4 pp"),
         (numbers.flops(2.4e14), "240 TFLOP"), (numbers.flops(1.234e15), "1.23 PFLOP"), (numbers.flops(0), "0 FLOP"),
         (numbers.dollars(12.3), "$12.30"), (numbers.dollars(0.00123), "$0.00123"), (numbers.dollars(0), "$0.00"),
+        (numbers.dollars(2e-5), "< $0.001"), (numbers.magnitude(0.115, "relative difference"), "11.5 %"),
         (numbers.seconds(3.24), "3.24 s"), (numbers.seconds(250), "4 min 10 s"), (numbers.seconds(7500), "2 h 05 min"),
         (numbers.seconds(59.999), "60.0 s"), (numbers.p_value(0.00001), "< 0.001"), (numbers.p_value(0.04), "0.040"),
         (numbers.interval([0.1, 0.25]), "[10.0 %, 25.0 %]"), (numbers.interval([None, 0.25]), "[-∞, 25.0 %]"),

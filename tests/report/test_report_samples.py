@@ -30,6 +30,20 @@ def test_every_answer_is_in_the_payload():
     assert rows_of(unpacked(found["packed"])) == expected
 
 
+def test_the_primary_metric_says_whether_an_answer_is_right():
+    run = synthetic_run(seeds=1, items=2)
+    both = pd.concat([run.samples, run.samples.assign(metric="other", value=1.0)])
+    payload = unpacked(browser(both, list(METHODS), metrics={"logiqa": "other"})["packed"])
+    first = {
+        payload["tasks"][task]: payload["metrics"][metrics[0][0]]
+        for task, _, versions in payload["items"]
+        for _, _, answers in versions.values()
+        for *_, metrics in answers
+    }
+    assert first.pop("logiqa") == "other"
+    assert set(first.values()) == {"exact_match"}
+
+
 def test_prompts_and_targets_are_stored_once():
     found = unpacked(browser(synthetic_run(seeds=2, items=5).samples, list(METHODS))["packed"])
     assert len(found["texts"]) == len(set(found["texts"]))
