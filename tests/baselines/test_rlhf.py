@@ -59,7 +59,7 @@ def test_shuffled_labels_teach_the_reward_model_nothing(tiny_model: Path) -> Non
 
 
 def test_rloo_raises_the_reward_it_is_given(tiny_model: Path) -> None:
-    student, ledger, pool = make(tiny_model, 6e11)
+    student, ledger, pool = make(tiny_model, 1.5e11)
     rng = np.random.default_rng(0)
 
     class LikesLetters(RewardModel):
@@ -72,16 +72,16 @@ def test_rloo_raises_the_reward_it_is_given(tiny_model: Path) -> None:
             replies = [example.ids[example.prompt_tokens :] for example in examples]
             return torch.tensor([10 * reply.count(wanted) / max(len(reply), 1) for reply in replies])
 
-    config = RLHFConfig(learning_rate=2e-2, prompts_per_step=4, samples_per_prompt=8, max_new_tokens=8, kl_coefficient=0.0)
+    config = RLHFConfig(learning_rate=5e-2, prompts_per_step=2, samples_per_prompt=8, max_new_tokens=6, kl_coefficient=0.0)
     optimise(student, LikesLetters(student, train_body=False), pool, ledger, config=config, rng=rng)
     rewards = [point.value for point in ledger.curves if point.curve == "rlhf_reward"]
-    assert len(rewards) >= 20
-    assert np.mean(rewards[-5:]) > np.mean(rewards[:5]) + 2
+    assert len(rewards) >= 15
+    assert np.mean(rewards[-5:]) > np.mean(rewards[:5]) + 0.4
 
 
 def test_the_kl_penalty_holds_the_policy_near_its_start(tiny_model: Path) -> None:
     def last_kl(coefficient: float) -> float:
-        student, ledger, pool = make(tiny_model, 2e11)
+        student, ledger, pool = make(tiny_model, 6e10)
         model = RewardModel(student, train_body=False)
         rng = np.random.default_rng(0)
         fit(model, separable(pool, 20, rng), ledger, config=RewardConfig(), rng=rng)
@@ -104,10 +104,10 @@ def test_preferences_are_counted_and_leave_room_for_the_reward_model(tiny_model:
 
 
 def test_the_whole_method_meets_its_budget_and_pays_for_every_phase(tiny_model: Path, tmp_path: Path) -> None:
-    student, ledger, pool = make(tiny_model, 1.5e11)
+    student, ledger, pool = make(tiny_model, 8e10)
     config = RLHFConfig(max_new_tokens=8, prompts_per_step=2)
     RLHF().train(student, pool, ledger, rng=generator("rlhf"), config=config, out=tmp_path)
-    assert 0.98 * 1.5e11 < ledger.spent() <= 1.5e11
+    assert 0.98 * 8e10 < ledger.spent() <= 8e10
     paid = {row["phase"] for row in ledger.rows() if row["flops"] > 0}
     assert paid == {"generate", "reward", "reference", "update"}
     assert json.loads((tmp_path / "reward_model.json").read_text())["train_pairs"] > 0

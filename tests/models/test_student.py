@@ -22,7 +22,8 @@ def load(tiny_model: Path, kind: str = "lora", seed: int = 0) -> Student:
     return Student.load(f"file:{tiny_model}", adaptation=Adaptation(kind=kind), seed=seed)  # type: ignore[arg-type]
 
 
-def greedy(student: Student) -> list[str]:
+def greedy(student: Student, ledger: Ledger | None = None) -> list[str]:
+    student.attach(ledger or Ledger())
     return [reply.text for (reply,) in student.generate(ASK, max_new_tokens=12, temperature=0, seed=0)]
 
 
@@ -85,11 +86,9 @@ def test_a_frozen_copy_does_not_follow_training_and_is_not_charged_to_the_studen
 def test_a_student_charges_the_last_ledger_only_and_once(tiny_model: Path) -> None:
     student, first, second, twice = load(tiny_model), Ledger(), Ledger(), Ledger()
     student.attach(first)
-    student.attach(second)
-    greedy(student)
+    greedy(student, second)
     student.attach(twice)
-    student.attach(twice)
-    greedy(student)
+    greedy(student, twice)
     assert first.spent() == 0
     assert second.spent() == twice.spent() > 0
 
@@ -121,3 +120,12 @@ def test_folders_that_hold_no_student(tmp_path: Path) -> None:
         Student.load(f"file:{tmp_path}", adaptation=None, seed=0)
     with pytest.raises(SpecError, match=r"student\.json"):
         Student.restore(tmp_path)
+
+
+def test_the_output_head_is_given_contiguous_hidden_states(tiny_model: Path) -> None:
+    """A slice of them makes torch copy the head's weight once a row on the CPU (benchmarks/head_slice.py)."""
+    student, seen = load(tiny_model), []
+    student.model.get_output_embeddings().register_forward_pre_hook(lambda head, args: seen.append(args[0].is_contiguous()))
+    greedy(student)
+    assert seen
+    assert all(seen)
