@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from pathlib import Path
 
@@ -134,5 +133,3 @@ def test_padding_changes_neither_loss_nor_price_of_real_tokens(student: Student)
         alone = response_logits(student, *padded([short], student.pad_id, student.device))
         together = response_logits(student, *padded([short, long], student.pad_id, student.device))[: len(alone)]
     assert torch.allclose(alone, together, atol=0.05)
-
-
