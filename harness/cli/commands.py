@@ -11,8 +11,8 @@ from rich.console import Console
 from harness.cli.text import console, print_json, print_table, say
 from harness.core.results import RunResults, find_run, load_run
 from harness.core.spec import load_study
-from harness.core.store import RunStore
-from harness.errors import SpecError
+from harness.core.store import RunStore, is_disk_full
+from harness.errors import SpecError, StoreError
 from harness.report import numbers
 
 
@@ -45,17 +45,24 @@ def report_command(place: str, *, open_page: bool, as_json: bool) -> None:
 
     Raises:
         SpecError: there is no such run, or nothing in it is scored yet.
+        StoreError: it is in use or damaged, or the disk is full.
     """
     from harness.cli.conclude import conclude
     from harness.report.tables import export_tables
+    from harness.study.executor import disk_full_message
 
     run_dir = find_run(place)
     if load_run(run_dir, conclusions=False).samples.empty:
         raise SpecError("nothing is scored in this run yet", value=str(run_dir))
     writer = console(stderr=as_json)
-    with RunStore(run_dir).locked():
-        page = conclude(run_dir)
-        tables = export_tables(run_dir)
+    try:
+        with RunStore(run_dir).locked():
+            page = conclude(run_dir)
+            tables = export_tables(run_dir)
+    except OSError as error:
+        if is_disk_full(error):
+            raise StoreError(disk_full_message(run_dir)) from error
+        raise
     if as_json:
         print_json({"report": page, "tables": tables, "results": _conclusions(load_run(run_dir))})
     else:

@@ -27,6 +27,7 @@ from harness.core.records import SAMPLE_COLUMNS
 from harness.core.spec import StudySpec
 from harness.core.store import Meta, RunStore
 from harness.core.suite_spec import SuiteSpec
+from harness.errors import SpecError
 from harness.models.student import Student
 from harness.scoring import suites as scoring
 from harness.seeds import generator, seed_from
@@ -107,6 +108,11 @@ def run_train_stage(task: StageTask, folder: Path, progress: ProgressWriter) -> 
         config=method_class.Config(**method.config),
         out=folder,
     )
+    if not getattr(method_class, "seedless", False) and ledger.spent() == 0:
+        # Scored, it would pass for a trained student.
+        raise SpecError(
+            f"too small: {stage.label} could not afford a single step", key="budget.train_flops", value=study.budget.train_flops
+        )
     trained.save(folder / "model")
     write_accounts(ledger, folder)
     return {"counters": ledger.counters, "spent": spent_by_account(ledger), "budget_flops": study.budget.train_flops}

@@ -137,12 +137,16 @@ def test_failures_stay_with_their_stage(workplace: Workplace, capsys: pytest.Cap
     methods = [
         {"name": "toy_base"},
         {"name": "toy_sft", "variant": "raises", "config": {"fail": "[bold]no\x1b[2J such luck"}},
+        {"name": "toy_sft", "variant": "idle", "config": {"idle": True}},
         {"name": "toy_sft", "variant": "killed-once", "config": {"kill_file": str(once)}},
         {"name": "toy_sft", "variant": "killed-always", "config": {"kill_file": str(ever)}},
     ]
     assert workplace.main("run", workplace.write(seeds=[0], methods=methods)) == 5
     printed = capsys.readouterr()
-    assert "2 stage(s) failed" in printed.err
+    assert "3 stage(s) failed" in printed.err
+    assert "budget.train_flops: too small: toy_sft:idle could not afford a single step" in printed.err, (
+        "it would pass for a trained student"
+    )
     assert "RuntimeError: [bold]no" in printed.err, "messages are not markup"
     assert "\x1b" not in printed.err
     assert "killed by SIGKILL" in printed.err
@@ -151,6 +155,7 @@ def test_failures_stay_with_their_stage(workplace: Workplace, capsys: pytest.Cap
     assert trials == {
         "toy_base": "finished",
         "toy_sft:raises": "failed",
+        "toy_sft:idle": "failed",
         "toy_sft:killed-once": "finished",
         "toy_sft:killed-always": "failed",
     }

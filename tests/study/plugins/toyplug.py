@@ -45,6 +45,8 @@ class ToyConfig(_Config):
     kill_file: str = ""
     """Kill the worker as often as the number in this file says."""
     disk_full: bool = False
+    idle: bool = False
+    """Spend nothing."""
 
 
 class ToySFT:
@@ -57,6 +59,8 @@ class ToySFT:
             raise RuntimeError("while saving") from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if config.fail:
             raise RuntimeError(config.fail)
+        if config.idle:
+            return student
         if config.kill_file and Path(config.kill_file).exists():
             left = int(Path(config.kill_file).read_text()) - 1
             Path(config.kill_file).write_text(str(left)) if left else Path(config.kill_file).unlink()
