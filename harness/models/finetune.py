@@ -135,18 +135,19 @@ def finetune(
     stream = _Stream(student, examples, config, rng, left_flops)
     student.model.train()
     with ledger.use_phase("update"):
-        for batch in stream:
-            left = left_flops()
-            fitting = batch
-            while fitting and update_flops(student, fitting) > left:
-                fitting = fitting[:-1]
-            if not fitting:
-                break
-            _set_rate(optimizer, config, 1 - left / target_flops)
-            losses.append(_step(student, fitting, optimizer, config))
-            seen += len(fitting)
-            ledger.observe(curve, losses[-1])
-            if len(fitting) < len(batch):
+        for window in stream:
+            full = True
+            for batch in window:
+                left, fitting = left_flops(), batch
+                while fitting and update_flops(student, fitting) > left:
+                    fitting = fitting[:-1]
+                full = full and len(fitting) == len(batch)
+                if fitting:
+                    _set_rate(optimizer, config, 1 - left / target_flops)
+                    losses.append(_step(student, fitting, optimizer, config))
+                    seen += len(fitting)
+                    ledger.observe(curve, losses[-1])
+            if not full:
                 break
     student.model.eval()
     if not losses and stream.too_long and not stream.usable:
@@ -181,7 +182,7 @@ def _set_rate(optimizer: torch.optim.Optimizer, config: FinetuneConfig, spent_sh
 
 
 class _Stream:
-    """Batches of similar length: windows of `WINDOW` batches are sorted by length, cut, and shuffled."""
+    """Windows of up to `WINDOW` batches of similar length: the examples of a window are sorted by length, cut, and the batches shuffled."""
 
     WINDOW = 8
 
@@ -196,7 +197,7 @@ class _Stream:
         self.student, self.examples, self.config, self.rng, self.left_flops = student, examples, config, rng, left_flops
         self.too_long = self.usable = 0
 
-    def __iter__(self) -> Iterator[list[TokenizedExample]]:
+    def __iter__(self) -> Iterator[list[list[TokenizedExample]]]:
         if not isinstance(self.examples, Sequence):
             yield from self._epoch(iter(self.examples), self.left_flops)
             return
@@ -209,15 +210,14 @@ class _Stream:
 
     def _epoch(
         self, examples: Iterator[tuple[Sequence[Message], str]], left_flops: Callable[[], float]
-    ) -> Iterator[list[TokenizedExample]]:
+    ) -> Iterator[list[list[TokenizedExample]]]:
         size = self.config.batch_size
         while (window := self._window(examples, left_flops())) is not None:
             if not self.usable and left_flops() < math.inf:
                 return  # nothing fits, and every further draw may cost a label
             window.sort(key=lambda example: len(example.ids))
             batches = [window[start : start + size] for start in range(0, len(window), size)]
-            for index in self.rng.permutation(len(batches)):
-                yield batches[index]
+            yield [batches[index] for index in self.rng.permutation(len(batches))]
 
     def _window(self, examples: Iterator[tuple[Sequence[Message], str]], left_flops: float) -> list[TokenizedExample] | None:
         """The usable ones of the next examples, drawn a batch at a time up to `WINDOW` batches or `left_flops`; None at the end."""
