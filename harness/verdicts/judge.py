@@ -136,7 +136,7 @@ def _require_matched(treatment: str, comparator: str, reading: Reading, results:
     spread, owner = compute_spread(results.trials, [treatment, comparator])
     if not spread <= MATCH_TOLERANCE:
         raise NotTestableError(
-            f"compute was not matched: {owner} spent {spread:.1%} more or less than its budget (at most {MATCH_TOLERANCE:.0%} is allowed)"
+            f"compute was not matched: {owner} missed its budget by {spread:.1%} (up to {MATCH_TOLERANCE:.0%} is allowed)"
         )
 
 

@@ -157,7 +157,7 @@ def _notes(trials: pd.DataFrame, scores: Scores, spread: float, owner: str) -> l
     notes = []
     if not spread <= MATCH_TOLERANCE:
         notes.append(
-            f"Not ranked: {owner} spent {spread:.1%} more or less than its budget; at most {MATCH_TOLERANCE:.0%} counts as matched."
+            f"Not ranked: {owner} missed its budget by {spread:.1%}; up to {MATCH_TOLERANCE:.0%} counts as matched."
         )
     unfinished = trials[trials["status"] != "finished"]
     if len(unfinished):
@@ -167,7 +167,7 @@ def _notes(trials: pd.DataFrame, scores: Scores, spread: float, owner: str) -> l
         notes.append(f"{', '.join(untrained)}: spends no training compute; there to show what training changed.")
     seeds = [len(scores.seeds([method])) for method in scores.methods if is_trained(trials, method)]
     if seeds and min(seeds) < FEW_SEEDS:
-        notes.append(f"Only {min(seeds)} training seeds: how much training runs differ is poorly known below {FEW_SEEDS}.")
+        notes.append(f"Only {min(seeds)} training seed{'s' if min(seeds) > 1 else ''}: how much training runs differ is poorly known below {FEW_SEEDS}.")
     if len(scores.methods) > 1:
         notes.append("The top row's value is flattered by being the highest of several; trust its rank interval and its pairwise tests.")
     return notes
