@@ -5,12 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol
 
 from harness.core.store import RunStore
@@ -89,8 +91,10 @@ class LocalExecutor:
         priority = _chain_seconds(stages, seconds)
         outcome = Outcome(finished=set(done))
         try:
-            with _environment(self.threads):
+            with _environment(self.threads), _ctrl_c_noted() as stop:
                 while pending or any(worker.stage for worker in self._pool):
+                    if stop.is_set():
+                        raise KeyboardInterrupt
                     _block(pending, outcome)
                     self._hand_out(pending, outcome, priority, task_for, observer)
                     self._collect(pending, outcome, kills, observer)
@@ -213,6 +217,26 @@ def _death(exitcode: int | None) -> str:
         name = signal.Signals(-exitcode).name
         return f"its worker was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
     return f"its worker ended with exit code {exitcode}"
+
+
+@contextmanager
+def _ctrl_c_noted() -> Iterator[threading.Event]:
+    """Notes the first Ctrl-C for the loop to act on between two steps, where no step is left half done; a second one interrupts at once."""
+    stop = threading.Event()
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # only the main thread may handle signals
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -156,9 +156,7 @@ def _rank(rows: list[dict[str, Any]], pairs: dict[tuple[str, str], Estimate], ma
 def _notes(trials: pd.DataFrame, scores: Scores, spread: float, owner: str) -> list[str]:
     notes = []
     if not spread <= MATCH_TOLERANCE:
-        notes.append(
-            f"Not ranked: {owner} missed its budget by {spread:.1%}; up to {MATCH_TOLERANCE:.0%} counts as matched."
-        )
+        notes.append(f"Not ranked: {owner} missed its budget by {spread:.1%}; up to {MATCH_TOLERANCE:.0%} counts as matched.")
     unfinished = trials[trials["status"] != "finished"]
     if len(unfinished):
         notes.append(f"Trials without scores: {', '.join(str(name) for name in unfinished['trial_id'])}.")
@@ -167,7 +165,10 @@ def _notes(trials: pd.DataFrame, scores: Scores, spread: float, owner: str) -> l
         notes.append(f"{', '.join(untrained)}: spends no training compute; there to show what training changed.")
     seeds = [len(scores.seeds([method])) for method in scores.methods if is_trained(trials, method)]
     if seeds and min(seeds) < FEW_SEEDS:
-        notes.append(f"Only {min(seeds)} training seed{'s' if min(seeds) > 1 else ''}: how much training runs differ is poorly known below {FEW_SEEDS}.")
+        notes.append(
+            f"Only {min(seeds)} training seed{'s' if min(seeds) > 1 else ''}: "
+            f"how much training runs differ is poorly known below {FEW_SEEDS}."
+        )
     if len(scores.methods) > 1:
         notes.append("The top row's value is flattered by being the highest of several; trust its rank interval and its pairwise tests.")
     return notes

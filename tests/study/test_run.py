@@ -103,7 +103,7 @@ def test_a_killed_run_takes_its_workers_along_and_continues_to_the_same_scores(w
     assert state["running"]
 
     driver.send_signal(signal.SIGKILL)
-    driver.communicate(timeout=20)
+    driver.communicate(timeout=60)
     wait_until(lambda: not any(alive(row["pid"]) for row in running), seconds=5)
     assert list(RunStore(workplace.run_dir).stages.glob(".tmp-*")), "killed in the middle of a stage"
     gate.unlink()
@@ -122,7 +122,7 @@ def test_ctrl_c_stops_everything_with_one_message(workplace: Workplace) -> None:
     wait_until(Path(f"{gate}.there").exists)
     pids = [json.loads(path.read_text())["pid"] for path in (workplace.run_dir / "progress").glob("*.json")]
     os.killpg(driver.pid, signal.SIGINT)
-    output, _ = driver.communicate(timeout=20)
+    output, _ = driver.communicate(timeout=60)
     assert driver.returncode == 130
     assert "continue with the same command" in output
     assert "Traceback" not in output

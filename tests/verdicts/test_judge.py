@@ -201,7 +201,7 @@ def test_unmatched_compute_is_not_judged_but_labels_are(made_run):
     for comparators in (("sft",), ("base",)):
         row = one(run, comparators=comparators)
         assert row["verdict"] == "not testable here"
-        assert "selfteach-0 spent 3.0%" in row["why"]
+        assert "selfteach-0 missed its budget by 3.0%" in row["why"]
     assert one(run, kind="cost_usd", threshold=-0.4, direction="lower")["verdict"] == "not testable here"
     assert one(run, kind="labels", threshold=-0.3, direction="lower")["verdict"] == "met"
 
