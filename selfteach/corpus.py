@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.core.records import Constraint
 from harness.errors import StoreError
+from selfteach.roles import VerifiedBy
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Entry:
     constraints: tuple[Constraint, ...]
     response: str | None
     verified: bool | None
+    verified_by: VerifiedBy | None
     kept: bool
     reject_reason: str | None
     reward: Reward

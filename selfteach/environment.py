@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +21,7 @@ from harness.core.records import Demonstration, Instruction
 from harness.seeds import generator
 from selfteach.corpus import Entry, LineageStep, Reward
 from selfteach.elimination import Candidate, Context, Kept, Limits, eliminate
-from selfteach.respond import Answer
+from selfteach.roles import Answer, Answerer, Executor, Floats, Outcome, Reviewer, TextEncoder
 
 STOP = "stop"
 PROJECTED = 32
@@ -31,41 +30,7 @@ RECENT = 0.5
 PRIOR_PASS_RATE = 0.5
 """Of a seed whose descendants nobody has answered yet."""
 
-Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
-
-
-class Outcome(Protocol):
-    """What an executor made of an operation: an instruction, or the reason why there is none."""
-
-    @property
-    def instruction(self) -> Instruction | None: ...
-    @property
-    def reason(self) -> str | None: ...
-
-
-class Executor(Protocol):
-    """Carries out a textual operation."""
-
-    def apply(self, instruction: Instruction, operation: str, *, rng: np.random.Generator) -> Outcome:
-        """Returns a new instruction with its verifier, or why the operation does not apply."""
-        ...
-
-
-class TextEncoder(Protocol):
-    """harness.models.embed.Embedder."""
-
-    def encode(self, texts: Sequence[str]) -> Floats:
-        """Embeddings (N, D) of norm 1."""
-        ...
-
-
-class Answerer(Protocol):
-    """selfteach.respond.Responder."""
-
-    def answer(self, instructions: Sequence[Instruction], *, max_flops: float, rng: np.random.Generator) -> list[Answer | None]:
-        """Answers in order; None where compute was short."""
-        ...
 
 
 class EnvironmentConfig(BaseModel):
@@ -105,6 +70,7 @@ class _Attempt:
     instruction: Instruction | None
     reason: str | None
     path: tuple[LineageStep, ...]
+    reply: str = ""
     embedding: Floats | None = None
     novelty: float = 0.0
 
@@ -131,6 +97,7 @@ class Environment:
         seeds: where lineages start; drawn in shuffled rounds, so that all serve equally often.
         operations: what the executor knows, "stop" excluded.
         contaminated: whether a text overlaps evaluation items.
+        reviewer: asked, beside the rules, whether a child says something new; None where rules suffice.
     """
 
     seeds: Sequence[Demonstration]
@@ -140,6 +107,7 @@ class Environment:
     answerer: Answerer
     contaminated: Callable[[str], bool]
     config: EnvironmentConfig
+    reviewer: Reviewer | None = None
     _pass_rates: dict[str, float] = field(default_factory=dict)
     _deck: list[int] = field(default_factory=list)
     _made: int = 0
@@ -179,15 +147,10 @@ class Environment:
         Raises:
             BudgetExceeded: not even embedding was affordable; nothing is recorded.
         """
-        attempts = []
-        for index, action in enumerate(actions_B):
-            if self.actions[action] == STOP:
-                self._lineages[index] = self._fresh(rng)
-            else:
-                attempts.append(self._attempt(index, self.actions[action], rng))
-        self._review([attempt for attempt in attempts if attempt.reason is None])
+        attempts = self._attempts(actions_B, rng)
+        self._review([attempt for attempt in attempts if attempt.reason is None], rng)
         survivors = [attempt for attempt in attempts if attempt.reason is None]
-        answers = self.answerer.answer([_instruction(attempt) for attempt in survivors], max_flops=max_flops, rng=rng) if survivors else []
+        answers = self._answers(survivors, max_flops=max_flops, rng=rng)
         answered = {attempt.id: answer for attempt, answer in zip(survivors, answers, strict=True)}
         rewards_B = np.zeros(len(self._lineages), dtype=np.float32)
         entries = []
@@ -209,11 +172,33 @@ class Environment:
         counts = np.zeros(len(self.actions), dtype=np.float32)
         return _Lineage(seed, seed.instruction, self._seed_embeddings[index], [start], counts, self._recent(seed))
 
-    def _attempt(self, index: int, operation: str, rng: np.random.Generator) -> _Attempt:
+    def _attempts(self, actions_B: Integers, rng: np.random.Generator) -> list[_Attempt]:
+        """Carries out the operations as one batch; "stop" starts a fresh seed."""
+        going = []
+        for index, action in enumerate(actions_B):
+            if self.actions[action] == STOP:
+                self._lineages[index] = self._fresh(rng)
+            else:
+                going.append((index, self.actions[action]))
+        parents = [self._lineages[index].current for index, _ in going]
+        outcomes = self.executor.apply_batch(parents, [operation for _, operation in going], rng=rng) if going else []
+        return [self._attempt(index, operation, outcome) for (index, operation), outcome in zip(going, outcomes, strict=True)]
+
+    def _answers(self, survivors: list[_Attempt], *, max_flops: float, rng: np.random.Generator) -> list[Answer | None]:
+        if not survivors:
+            return []
+        embeddings_N_D = np.stack([attempt.embedding for attempt in survivors if attempt.embedding is not None])
+        instructions = [_instruction(attempt) for attempt in survivors]
+        answers = self.answerer.answer(instructions, embeddings_N_D=embeddings_N_D, max_flops=max_flops, rng=rng)
+        for instruction, embedding, answer in zip(instructions, embeddings_N_D, answers, strict=True):
+            if answer is not None and answer.response is not None:
+                self.answerer.remember(instruction, answer.response, embedding)
+        return answers
+
+    def _attempt(self, index: int, operation: str, outcome: Outcome) -> _Attempt:
         lineage = self._lineages[index]
         lineage.counts[self.actions.index(operation)] += 1
         lineage.rejected = True
-        outcome = self.executor.apply(lineage.current, operation, rng=rng)
         instruction, path = None, tuple(lineage.steps)
         self._made += 1
         name, seed_id = f"evolved-{self._made:06d}", lineage.seed.instruction.id
@@ -228,16 +213,16 @@ class Environment:
             )
             path = (*path, LineageStep(operation, instruction.text))
         reason = None if instruction is not None else f"executor: {outcome.reason or 'no result'}"
-        return _Attempt(name, index, seed_id, lineage.current, operation, instruction, reason, path)
+        return _Attempt(name, index, seed_id, lineage.current, operation, instruction, reason, path, reply=outcome.reply)
 
-    def _review(self, attempts: list[_Attempt]) -> None:
-        """Embeds new instructions, applies the elimination rules in turn and measures the novelty of what survives."""
+    def _review(self, attempts: list[_Attempt], rng: np.random.Generator) -> None:
+        """Embeds new instructions, applies the elimination rules and the reviewer, and measures the novelty of what survives."""
         if not attempts:
             return
         for attempt, embedding in zip(attempts, self.encoder.encode([_instruction(attempt).text for attempt in attempts]), strict=True):
             instruction = _instruction(attempt)
             ancestors = tuple(step.text for step in attempt.path[:-1])
-            candidate = Candidate(instruction, attempt.parent, embedding, reply=instruction.text, ancestors=ancestors)
+            candidate = Candidate(instruction, attempt.parent, embedding, reply=attempt.reply or instruction.text, ancestors=ancestors)
             attempt.reason = eliminate(candidate, self._context)
             if attempt.reason is None:
                 # Parent and seeds are among the kept; so are siblings, those of this step as far as they came before.
@@ -245,11 +230,17 @@ class Environment:
                 attempt.novelty = float(np.clip(distance / self.config.novelty_scale, 0, 1))
                 attempt.embedding = embedding
                 self._context.kept.add(instruction.text, embedding)
+        survivors = [attempt for attempt in attempts if attempt.reason is None]
+        if self.reviewer is not None and survivors:
+            # After the rules, which are cheaper. What the reviewer rejects stays among the kept: the next child must differ from it too.
+            pairs = [(attempt.parent, _instruction(attempt)) for attempt in survivors]
+            for attempt, review in zip(survivors, self.reviewer.review(pairs, rng=rng), strict=True):
+                attempt.reason = None if review.gain else "no information gain: reviewer"
 
     def _move(self, attempt: _Attempt, answer: Answer) -> None:
         lineage = self._lineages[attempt.lineage]
         self._pass_rates[attempt.seed_id] = (1 - RECENT) * self._recent(lineage.seed) + RECENT * answer.pass_rate
-        if answer.passed:
+        if answer.response is not None:
             assert attempt.embedding is not None, attempt
             lineage.current, lineage.embedding = _instruction(attempt), attempt.embedding
             lineage.pass_rate, lineage.rejected = answer.pass_rate, False
@@ -297,6 +288,7 @@ def _entry(attempt: _Attempt, answer: Answer | None, step: int) -> Entry:
         constraints=shown.constraints if attempt.instruction else (),
         response=answer.response if answer else None,
         verified=None if answer is None else answer.response is not None,
+        verified_by=answer.verified_by if answer else None,
         kept=reason is None,
         reject_reason=reason,
         reward=Reward(float(valid), attempt.novelty, answer.learnability if answer else 0.0),

@@ -23,20 +23,13 @@ from harness.instructions.constraints import KINDS, TRAIN_KINDS, WRAPPING_KINDS,
 from harness.instructions.render import compose, without_answers
 from harness.instructions.texts import between, pick
 from harness.instructions.topics import NARROWER, TEMPLATES, TOPICS
+from selfteach.roles import Outcome
 
 OPERATIONS = ("breadth", "add_constraint", "deepen", "concretise", "increase_reasoning", "complicate_input")
 MAX_CONSTRAINTS = 5
 """As many as evaluation ever stacks."""
 _ANSWER_KINDS = tuple(name for name in TRAIN_KINDS if name in WRAPPING_KINDS and name != "json_object")
 _FREE_KINDS = tuple(name for name in TRAIN_KINDS if KINDS[name].sample is not None)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What an operation made: an instruction, or the reason why there is none."""
-
-    instruction: Instruction | None
-    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +73,10 @@ class RuleExecutor:
             operation=operation,
         )
         return Outcome(without_answers(child))
+
+    def apply_batch(self, instructions: Sequence[Instruction], operations: Sequence[str], *, rng: np.random.Generator) -> list[Outcome]:
+        """Applies an operation to each instruction, in order."""
+        return [self.apply(instruction, operation, rng=rng) for instruction, operation in zip(instructions, operations, strict=True)]
 
     def _reasoning(self, parent: Instruction, operation: str, rng: np.random.Generator) -> _Edit | str:
         if operation == "breadth":

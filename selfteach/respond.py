@@ -20,6 +20,7 @@ from harness.core.records import Completion, Demonstration, Instruction, Message
 from harness.errors import BudgetExceeded
 from harness.models.generation import PrefixCaches
 from harness.models.student import Student
+from selfteach.roles import Answer, Floats
 
 
 class ResponderConfig(BaseModel):
@@ -36,25 +37,6 @@ class ResponderConfig(BaseModel):
     """Longest response to a generator-backed instruction."""
     instruction_tokens: int = Field(default=64, ge=1)
     """Longest response to any other instruction."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What became of one instruction: `passed` of `samples` responses verified; the shortest of them, or None."""
-
-    samples: int
-    passed: int
-    response: str | None
-
-    @property
-    def pass_rate(self) -> float:
-        """Share of the samples that verified."""
-        return self.passed / self.samples
-
-    @property
-    def learnability(self) -> float:
-        """4p(1−p): 1 where the student succeeds half the time, 0 where it always or never does."""
-        return 4 * self.pass_rate * (1 - self.pass_rate)
 
 
 class Responder:
@@ -87,7 +69,17 @@ class Responder:
             missing = missing - traits(best.instruction)
         return chosen or [seed for seed in self._seeds if seed.instruction.pool == instruction.pool][: self.config.shots]
 
-    def answer(self, instructions: Sequence[Instruction], *, max_flops: float, rng: np.random.Generator) -> list[Answer | None]:
+    def remember(self, instruction: Instruction, response: str, embedding: Floats) -> None:
+        """Examples are the seeds alone."""
+
+    def answer(
+        self,
+        instructions: Sequence[Instruction],
+        *,
+        embeddings_N_D: Floats | None = None,
+        max_flops: float,
+        rng: np.random.Generator,
+    ) -> list[Answer | None]:
         """Answers as many instructions as `max_flops` pay for, in one batch per length limit.
 
         A batch is begun when its expected cost (its upper bound times the share of the bounds that batches so far came to) fits.

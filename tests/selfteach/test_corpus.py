@@ -10,7 +10,8 @@ from selfteach.corpus import Entry, LineageStep, Reward, manifest, read_corpus, 
 
 HOSTILE = "<script>alert(1)</script>\u2028 line \x1b[31m \ud800 end\n"
 COLUMNS = {
-    "id", "seed_id", "parent_id", "lineage", "operation", "family", "instruction", "constraints", "response", "verified", "kept",
+    "id", "seed_id", "parent_id", "lineage", "operation", "family", "instruction", "constraints", "response", "verified",
+    "verified_by", "kept",
     "reject_reason", "reward", "samples", "pass_rate", "step",
 }  # fmt: skip
 
@@ -27,6 +28,7 @@ def entry(**changes: object) -> Entry:
         constraints=(Constraint("max_words", {"n": 5}),),
         response="More.",
         verified=True,
+        verified_by="rule",
         kept=True,
         reject_reason=None,
         reward=Reward(1.0, 0.5, 0.75),

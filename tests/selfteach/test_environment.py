@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,35 +9,38 @@ from stand_ins import HashingEncoder, make_seeds
 
 from harness.core.records import Instruction
 from selfteach.environment import PROJECTED, STOP, Environment, EnvironmentConfig
-from selfteach.respond import Answer
+from selfteach.roles import Answer, Outcome, Review
 
 OPERATIONS = ("extend", "repeat", "fail", "leak")
-
-
-@dataclass(frozen=True)
-class Made:
-    instruction: Instruction | None
-    reason: str | None = None
 
 
 class Executor:
     """extend: new words; repeat: the parent again; fail: nothing; leak: an evaluation item."""
 
-    def apply(self, instruction: Instruction, operation: str, *, rng: np.random.Generator) -> Made:
+    def apply_batch(self, instructions: Sequence[Instruction], operations: Sequence[str], *, rng: np.random.Generator) -> list[Outcome]:
+        return [self.apply(instruction, operation, rng) for instruction, operation in zip(instructions, operations, strict=True)]
+
+    def apply(self, instruction: Instruction, operation: str, rng: np.random.Generator) -> Outcome:
         if operation == "fail":
-            return Made(None, "no slot")
+            return Outcome(None, "no slot")
         novel = " ".join(f"w{number}" for number in rng.integers(10**6, size=40))
         text = {"extend": novel, "repeat": instruction.text, "leak": f"leaked {novel}"}[operation]
-        return Made(replace(instruction, id="made", text=text))
+        return Outcome(replace(instruction, id="made", text=text))
 
 
 class Answerer:
     """Passes as many of 4 samples as the rule says; remembers what it was asked."""
 
     def __init__(self, rule: Callable[[Instruction], int | None] = lambda instruction: 2) -> None:
-        self.rule, self.asked = rule, []
+        self.rule, self.asked, self.remembered = rule, [], []
 
-    def answer(self, instructions: Sequence[Instruction], *, max_flops: float, rng: np.random.Generator) -> list[Answer | None]:
+    def remember(self, instruction: Instruction, response: str, embedding: np.ndarray) -> None:
+        self.remembered.append((instruction.text, response))
+
+    def answer(
+        self, instructions: Sequence[Instruction], *, embeddings_N_D: np.ndarray, max_flops: float, rng: np.random.Generator
+    ) -> list[Answer | None]:
+        assert len(embeddings_N_D) == len(instructions)
         self.asked += instructions
         passed = [self.rule(instruction) for instruction in instructions]
         return [None if count is None else Answer(4, count, "yes" if count else None) for count in passed]
@@ -151,8 +154,8 @@ def test_unanswered_survivors_make_the_step_incomplete() -> None:
 
 def test_copies_within_one_step_are_duplicates() -> None:
     class Copier(Executor):
-        def apply(self, instruction: Instruction, operation: str, *, rng: np.random.Generator) -> Made:
-            return Made(replace(instruction, text="Always one and the same text."))
+        def apply(self, instruction: Instruction, operation: str, rng: np.random.Generator) -> Outcome:
+            return Outcome(replace(instruction, text="Always one and the same text."))
 
     env = Environment(make_seeds(), OPERATIONS, Copier(), HashingEncoder(), Answerer(), lambda text: False, EnvironmentConfig())
     (step,) = play(env, ["extend", "extend", "extend"])
@@ -166,3 +169,17 @@ def test_same_seed_same_episode() -> None:
         assert left.entries == right.entries
         assert np.array_equal(left.states_B_D, right.states_B_D)
     assert one[0].entries != three[0].entries
+
+
+def test_what_the_reviewer_calls_equal_is_rejected_unanswered_and_what_passed_is_remembered() -> None:
+    class Odd:
+        def review(self, pairs: Sequence[tuple[Instruction, Instruction]], *, rng: np.random.Generator) -> list[Review]:
+            assert all(child.parent_id == parent.id for parent, child in pairs)
+            return [Review(index % 2 == 1) for index in range(len(pairs))]
+
+    env = environment(answerer := Answerer())
+    env.reviewer = Odd()
+    (step,) = play(env, ["extend", "extend", "repeat"])
+    assert [entry.reject_reason for entry in step.entries] == ["no information gain: reviewer", None, "no information gain"]
+    assert [entry.reward.validity for entry in step.entries] == [0, 1, 0]
+    assert answerer.remembered == [(step.entries[1].instruction, "yes")]

@@ -12,7 +12,7 @@ from harness.core.records import Instruction
 from selfteach.environment import Environment, EnvironmentConfig
 from selfteach.evolve import BARREN_EPISODES, SPENT, Evolution, evolve
 from selfteach.policy import LearnedPolicy, Policy, RandomPolicy, improve_by_ppo
-from selfteach.respond import Answer
+from selfteach.roles import Answer
 
 PRICE = 100.0
 
@@ -23,7 +23,12 @@ class Priced:
     def __init__(self, ledger: Ledger, *, blind: bool = False) -> None:
         self.ledger, self.blind = ledger, blind
 
-    def answer(self, instructions: Sequence[Instruction], *, max_flops: float, rng: np.random.Generator) -> list[Answer | None]:
+    def remember(self, instruction: Instruction, response: str, embedding: np.ndarray) -> None:
+        pass
+
+    def answer(
+        self, instructions: Sequence[Instruction], *, embeddings_N_D: np.ndarray, max_flops: float, rng: np.random.Generator
+    ) -> list[Answer | None]:
         answers: list[Answer | None] = []
         for _ in instructions:
             if max_flops < PRICE and not self.blind:
