@@ -10,8 +10,10 @@ be taught from, and what is built on it even less.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +32,7 @@ RECENT = 0.5
 PRIOR_PASS_RATE = 0.5
 """Of a seed whose descendants nobody has answered yet."""
 
+RewardTerm = Literal["validity", "novelty", "learnability"]
 Integers = npt.NDArray[np.int64]
 
 
@@ -40,6 +43,8 @@ class EnvironmentConfig(BaseModel):
 
     lineages: int = Field(default=8, ge=1)
     horizon: int = Field(default=3, ge=1)
+    reward_terms: tuple[RewardTerm, ...] = Field(default=("validity", "novelty", "learnability"), min_length=1)
+    """What is multiplied into the reward that the policy learns from; the corpus logs all terms and their full product in any case."""
     novelty_scale: float = Field(default=0.3, gt=0)
     """Cosine distance from everything kept at which novelty is 1."""
     max_words: int = Field(default=200, ge=1)
@@ -157,7 +162,7 @@ class Environment:
         for attempt in attempts:
             answer = answered.get(attempt.id)
             entries.append(_entry(attempt, answer, update))
-            rewards_B[attempt.lineage] = entries[-1].reward.total
+            rewards_B[attempt.lineage] = math.prod(getattr(entries[-1].reward, term) for term in self.config.reward_terms)
             if answer is not None:
                 self._move(attempt, answer)
         self._time += 1

@@ -14,6 +14,7 @@ from selfteach.environment import Environment
 from selfteach.policy import Floats, Integers, Policy, Rollout
 
 SPENT = "share of the budget spent"
+DONE = "all updates done"
 BARREN_EPISODES = 5
 """Episodes in a row from which nothing survived, after which evolving ends: such episodes cost next to nothing and would never end."""
 
@@ -44,15 +45,23 @@ class Episode:
 
 
 def evolve(
-    environment: Environment, policy: Policy, ledger: Ledger, *, max_flops: float, attempt_flops: float, rng: np.random.Generator
+    environment: Environment,
+    policy: Policy,
+    ledger: Ledger,
+    *,
+    max_flops: float,
+    attempt_flops: float,
+    rng: np.random.Generator,
+    max_updates: int | None = None,
 ) -> Evolution:
     """Evolves until the next episode might cost more than is left of `max_flops`; the last episodes shrink to fit.
 
     Args:
         attempt_flops: an upper guess of what one applied operation costs, until an episode has shown it.
+        max_updates: ends earlier, after as many policy updates.
     Never raises BudgetExceeded: what was made until then is returned.
     """
-    assert np.isfinite(max_flops), "evolving needs a budget"
+    assert np.isfinite(max_flops) or max_updates is not None, "evolving needs a budget"
     stop_at = ledger.spent(ledger.account) + max_flops
     horizon = environment.config.horizon
     evolution, barren = Evolution(), 0
@@ -60,6 +69,9 @@ def evolve(
         before = ledger.spent(ledger.account)
         affordable = (stop_at - before) / (attempt_flops * horizon) if attempt_flops > 0 else np.inf
         lineages = int(min(environment.config.lineages, affordable))
+        if max_updates is not None and evolution.updates >= max_updates:
+            evolution.ended = DONE
+            break
         if before >= stop_at or lineages < 1:
             evolution.ended = SPENT
             break
