@@ -119,6 +119,7 @@ class ActorCritic(nn.Module):
     def __init__(self, state_size: int, n_actions: int, *, rng: np.random.Generator, hidden: int = 64) -> None:
         super().__init__()
         self.normaliser = Normaliser(state_size)
+        self.ledger: Ledger | None = None
         self.input_gain = 0.5 / state_size**0.5
         self.actor = _mlp(state_size, hidden, n_actions)
         self.critic = _mlp(state_size, hidden, 1)
@@ -132,6 +133,15 @@ class ActorCritic(nn.Module):
     def logprobs(self, states_N_D: Tensor) -> Tensor:
         """Log-probabilities of all operations, (N, A)."""
         return torch.log_softmax(self.actor(self.input_gain * self.normaliser(states_N_D)), dim=-1)
+
+    def charger(self, flops: float) -> Callable[[], None]:
+        """A call that charges `flops` of actor compute which no forward pass shows (`meter` charges those)."""
+
+        def charge() -> None:
+            if self.ledger is not None:
+                self.ledger.charge("policy", flops, 0)
+
+        return charge
 
     def values(self, states_N_D: Tensor) -> Tensor:
         """Expected discounted reward of the rest of the episode, (N,)."""
@@ -194,6 +204,7 @@ class LearnedPolicy:
 
     def attach(self, ledger: Ledger) -> None:
         """Meters both towers (the ledger's phase is set by the caller)."""
+        self.network.ledger = ledger
         meter(self.network.actor, "policy", ledger)
         meter(self.network.critic, "policy-value", ledger)
 
