@@ -21,8 +21,8 @@ import numpy.typing as npt
 from scipy import stats
 
 from harness.errors import SpecError
-from harness.stats.clustered import check_level, cluster_codes, floor_variance, scores
-from harness.stats.crossed import FloatArray
+from harness.stats.clustered import FloatArray, check_level, cluster_codes, floor_variance, scores
+from harness.stats.paired import pair_columns
 
 Method = Literal["bca", "percentile", "studentised"]
 Statistic = Callable[[FloatArray], FloatArray]
@@ -110,7 +110,7 @@ def paired_bootstrap(
         SpecError: as `bootstrap`; a pair that names no column.
     """
     sample = _sample(scores_N_M, clusters_N, resamples, level)
-    first, second = _columns(pairs, len(sample.mean_M))
+    first, second = pair_columns(pairs, len(sample.mean_M))
     if method != "studentised":
         return bootstrap(
             scores_N_M, lambda mean: mean[..., first] - mean[..., second],
@@ -245,15 +245,6 @@ def _evaluate(statistic: Statistic, means: FloatArray, sample: _Sample) -> Float
         where = "the sample" if means is sample.mean_M else "some resamples"
         raise SpecError(f"the statistic is not a finite number in {where} (a ratio to a mean of 0?)", key="statistic")
     return values
-
-
-def _columns(pairs: Sequence[tuple[int, int]], n_models: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    array = np.asarray(pairs)
-    if array.ndim != 2 or array.shape[1] != 2 or not np.issubdtype(array.dtype, np.integer):
-        raise SpecError("expected a list of pairs (column, column)", key="pairs", value=array.shape)
-    if array.min() < 0 or array.max() >= n_models:
-        raise SpecError(f"expected columns 0..{n_models - 1}", key="pairs", value=[int(array.min()), int(array.max())])
-    return array[:, 0].astype(np.intp), array[:, 1].astype(np.intp)
 
 
 def _refuse_large(resamples: int, n_statistics: int) -> None:

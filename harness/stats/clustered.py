@@ -19,8 +19,8 @@ import numpy.typing as npt
 from scipy import stats
 
 from harness.errors import SpecError
-from harness.stats.crossed import FloatArray
 
+FloatArray = npt.NDArray[np.float64]
 Correction = Literal["CR2", "CR1"]
 _ZERO = 1e-14
 
@@ -145,24 +145,24 @@ def scores(values: npt.ArrayLike, *, key: str, ndim: int) -> FloatArray:
     return array
 
 
-def cluster_codes(clusters_N: npt.ArrayLike | None, n_items: int) -> tuple[npt.NDArray[np.intp], FloatArray]:
-    """Cluster number (0, 1, ...) of each item, and the items in each cluster; without labels every item is its own.
+def cluster_codes(labels_N: npt.ArrayLike | None, n_items: int, *, key: str = "clusters_N") -> tuple[npt.NDArray[np.intp], FloatArray]:
+    """Cluster number (0, 1, ... in the order of the sorted labels) of each item, and each cluster's items; no labels: every item its own.
 
     Raises:
         SpecError: not one label an item, or a label that is missing.
     """
-    if clusters_N is None:
+    if labels_N is None:
         return np.arange(n_items), np.ones(n_items)
-    labels = np.asarray(clusters_N)
+    labels = np.asarray(labels_N)
     if labels.shape != (n_items,):
-        raise SpecError(f"expected one cluster label for each of the {n_items} items", key="clusters_N", value=labels.shape)
-    # A missing label is the one that differs from itself (NaN) or is None; np.unique would make a cluster of it.
-    if any(label is None for label in labels) if labels.dtype == object else (labels != labels).any():
-        raise SpecError("every item needs a cluster label; some are missing", key="clusters_N")
+        raise SpecError(f"expected one label for each of the {n_items} items", key=key, value=labels.shape)
+    # A missing label is None or differs from itself (NaN); np.unique would make a cluster of it.
+    if any(label is None or label != label for label in labels) if labels.dtype == object else (labels != labels).any():
+        raise SpecError("every item needs a label; some are missing", key=key)
     try:
         _, codes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     except TypeError:
-        raise SpecError("cluster labels must be of one type (all numbers or all text)", key="clusters_N") from None
+        raise SpecError("labels must be of one type (all numbers or all text)", key=key) from None
     return codes, sizes.astype(np.float64)
 
 

@@ -105,7 +105,7 @@ def test_equal_cluster_means_are_degenerate_too():
         ([[1.0, 2.0]], None, "1 axes"),
         ([1.0], None, "at least 2 items"),
         ([1.0, 2.0], ["a", "a"], "at least 2 items"),
-        ([1.0, 2.0], ["a"], "one cluster label"),
+        ([1.0, 2.0], ["a"], "one label for each"),
         ([1.0, 2.0], [1.0, np.nan], "some are missing"),
         ([1.0, 2.0], np.array(["a", None], dtype=object), "some are missing"),
         ([1.0, 2.0], np.array(["a", 1], dtype=object), "one type"),
