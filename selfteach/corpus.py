@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from harness.core import corpus_export
+from harness.core.corpus import encodable, read_rows, reason_kind
 from harness.core.records import Constraint
-from harness.errors import StoreError
 from selfteach.roles import VerifiedBy
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -63,19 +67,20 @@ class Entry:
     step: int
 
     def row(self) -> dict[str, Any]:
-        """The entry as plain JSON values."""
-        return asdict(self) | {"reward": asdict(self.reward) | {"total": self.reward.total}}
+        """The entry as plain JSON values; lone surrogates, which no file can hold, become U+FFFD."""
+        row: dict[str, Any] = encodable(asdict(self))
+        return row | {"reward": row["reward"] | {"total": self.reward.total}}
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Entry:
-        """Rebuilds what `row` gave."""
-        reward = {name: value for name, value in row["reward"].items() if name != "total"}
+        """Rebuilds what `row` gave; a row of harness.core.corpus has every key that is needed."""
+        own = {field.name: row[field.name] for field in fields(cls)}
         return cls(
-            **row
+            **own
             | {
-                "lineage": tuple(LineageStep(**step) for step in row["lineage"]),
-                "constraints": tuple(Constraint(**constraint) for constraint in row["constraints"]),
-                "reward": Reward(**reward),
+                "lineage": tuple(LineageStep(step["operation"], step["text"]) for step in row["lineage"]),
+                "constraints": tuple(Constraint(one["kind"], one.get("params") or {}) for one in row["constraints"]),
+                "reward": Reward(**{field.name: row["reward"][field.name] for field in fields(Reward)}),
             }
         )
 
@@ -91,27 +96,40 @@ def read_corpus(path: Path) -> list[Entry]:
     Raises:
         StoreError: a line is not a corpus row; names file and line.
     """
-    entries = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        if line:
-            try:
-                entries.append(Entry.from_row(json.loads(line)))
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
-                raise StoreError(f"{path}:{number}: not a corpus row ({error})") from error
-    return entries
+    return [Entry.from_row(row) for row in read_rows(path)]
 
 
-def manifest(entries: Sequence[Entry]) -> dict[str, Any]:
-    """Counts of a corpus: kept, rejected by reason (figures stripped off), by operation and family, means over the answered."""
+def as_dataset(path: Path) -> Dataset:
+    """corpus.jsonl as a `datasets` data set, its column types the same whatever the rows hold.
+
+    Raises:
+        StoreError: as `read_corpus`.
+    """
+    return corpus_export.as_dataset(read_rows(path))
+
+
+def manifest(entries: Sequence[Entry], *, roles: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Counts of a corpus: kept, rejected by reason (figures stripped off), by operation and family, means over the answered.
+
+    Args:
+        roles: who played executor, reviewer, responder: names of models, or "rules".
+    """
     answered = [entry for entry in entries if entry.pass_rate is not None]
+    rejected = [(entry.operation, reason_kind({"reject_reason": entry.reject_reason})) for entry in entries if not entry.kept]
     return {
+        **({"roles": dict(roles)} if roles is not None else {}),
         "entries": len(entries),
         "kept": sum(entry.kept for entry in entries),
         "answered": len(answered),
         "response_samples": sum(entry.samples for entry in answered),
         "mean_pass_rate": _mean([entry.pass_rate for entry in answered if entry.pass_rate is not None]),
         "mean_reward": _mean([entry.reward.total for entry in entries]),
-        "rejected": _counts(entry.reject_reason.split(":")[0] for entry in entries if entry.reject_reason),
+        "verified_by": _counts(entry.verified_by or "not recorded" for entry in entries if entry.verified),
+        "rejected": _counts(reason for _, reason in rejected),
+        "rejected_by_operation": {
+            operation: _counts(reason for other, reason in rejected if other == operation)
+            for operation in sorted({name for name, _ in rejected})
+        },
         "operations": _counts(entry.operation for entry in entries),
         "kept_operations": _counts(entry.operation for entry in entries if entry.kept),
         "families": _counts(entry.family for entry in entries),
