@@ -7,7 +7,7 @@ checkpoint, or an external expert, whose every call is counted.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
@@ -33,15 +33,17 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of one instruction: `passed` of `samples` responses were accepted; the shortest of them, or None.
+    """What became of one instruction: `passed` of `samples` responses were accepted; one of them, or None.
 
-    Accepted means verified by rule, or (`verified_by` "consistency") agreeing with the largest group of equal answers.
+    Accepted means verified by rule (then the shortest is given), or (`verified_by` "consistency") agreeing with the largest group of equal
+    answers (then its medoid). `rejected` counts the others by reason.
     """
 
     samples: int
     passed: int
     response: str | None
     verified_by: VerifiedBy = "rule"
+    rejected: dict[str, int] = field(default_factory=dict)
 
     @property
     def pass_rate(self) -> float:

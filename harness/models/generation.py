@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -21,8 +22,44 @@ PLAIN_SAMPLING = {"top_k": 0, "top_p": 1.0, "min_p": None, "typical_p": 1.0, "re
 KeysValues = tuple[tuple[torch.Tensor, torch.Tensor], ...]
 """Per layer, keys and values (1, heads, T, head_dim) of a prefix."""
 
-PrefixCaches = dict[tuple[int, ...], KeysValues]
-"""Keys and values of prefixes, by their token ids."""
+PrefixCaches = MutableMapping[tuple[int, ...], KeysValues]
+"""Keys and values of prefixes, by their token ids: a plain dict forgets nothing."""
+
+
+class BoundedPrefixCaches(PrefixCaches):
+    """Keeps the prefixes used last, `max_tokens` of them in all; a prefix longer than that is not kept at all."""
+
+    def __init__(self, max_tokens: int) -> None:
+        assert max_tokens > 0, max_tokens
+        self.max_tokens, self.tokens = max_tokens, 0
+        self._known: OrderedDict[tuple[int, ...], KeysValues] = OrderedDict()
+
+    def __getitem__(self, prefix: tuple[int, ...]) -> KeysValues:
+        self._known.move_to_end(prefix)
+        return self._known[prefix]
+
+    def __setitem__(self, prefix: tuple[int, ...], rows: KeysValues) -> None:
+        self.pop(prefix, None)
+        if len(prefix) > self.max_tokens:
+            return
+        self._known[prefix] = rows
+        self.tokens += len(prefix)
+        while self.tokens > self.max_tokens:
+            self.tokens -= len(self._known.popitem(last=False)[0])
+
+    def __delitem__(self, prefix: tuple[int, ...]) -> None:
+        del self._known[prefix]
+        self.tokens -= len(prefix)
+
+    def __contains__(self, prefix: object) -> bool:
+        # Asking is not using: the order stays.
+        return prefix in self._known
+
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
 
 
 def generate_tokens(
@@ -47,7 +84,8 @@ def generate_tokens(
         temperature: 0 is greedy, under the model's own repetition settings as in lm-eval; above 0 replies come from the model's
             distribution, neither truncated nor penalised.
         seed: of the sampling; equal arguments and seed give equal replies on one machine and thread count.
-        prefix_caches: remembers prefixes from call to call; valid only as long as the model's weights do not change.
+        prefix_caches: remembers prefixes from call to call; valid only as long as the model's weights do not change. Within a call every
+            prefix is computed once at most, however little the caches keep.
     Returns:
         Per prompt, n lists of new token ids, the end token included where one was made, padding removed.
     """
@@ -55,8 +93,10 @@ def generate_tokens(
     assert len(prefixes) == len(prompts), (len(prefixes), len(prompts))
     caches: PrefixCaches = {} if prefix_caches is None else prefix_caches
     rows = [(tuple(prefix), list(prompt)) for prefix, prompt in zip(prefixes, prompts, strict=True)]
-    if _outgrows_window(model, rows, max_new_tokens):
+    if outgrows_window(model, rows, max_new_tokens):
         rows = [((), [*prefix, *prompt]) for prefix, prompt in rows]
+    uses = Counter(prefix for prefix, _ in rows if prefix)
+    held: PrefixCaches = {prefix: caches[prefix] for prefix in uses if prefix in caches}
     order = sorted(range(len(rows)), key=lambda index: (-len(rows[index][1]), index))
     replies: list[list[list[int]]] = [[] for _ in prompts]
     options: dict[str, Any] = {"do_sample": temperature > 0}
@@ -67,15 +107,23 @@ def generate_tokens(
         while order:
             size = max(1, BATCH_TOKENS // (n * (len(rows[order[0]][1]) + max_new_tokens)))
             batch, order = order[:size], order[size:]
-            ids_U_T, mask_U_T, cache = _prepared(model, [rows[index] for index in batch], n, pad_id, caches)
+            for prefix in dict.fromkeys(rows[index][0] for index in batch):
+                if prefix and prefix not in held:
+                    held[prefix] = caches[prefix] = _keys_values(model, prefix)
+            ids_U_T, mask_U_T, cache = _prepared(model, [rows[index] for index in batch], n, pad_id, held)
+            uses.subtract(rows[index][0] for index in batch)
+            held = {prefix: rows_held for prefix, rows_held in held.items() if uses[prefix] > 0}
             ids_B_T, mask_B_T = ids_U_T.repeat_interleave(n, 0), mask_U_T.repeat_interleave(n, 0)
             for row, new in enumerate(_continued(model, ids_B_T, mask_B_T, cache, max_new_tokens, list(eos_ids), pad_id, options)):
                 replies[batch[row // n]].append(new)
     return replies
 
 
-def _outgrows_window(model: Any, rows: list[tuple[tuple[int, ...], list[int]]], max_new_tokens: int) -> bool:
-    """Whether a sliding window could reach the padding between prefix and prompt, which would crowd real tokens out of it."""
+def outgrows_window(model: Any, rows: Sequence[tuple[Sequence[int], Sequence[int]]], max_new_tokens: int) -> bool:
+    """Whether a sliding window could reach the padding between prefix and prompt, which would crowd real tokens out of it.
+
+    Then nothing is shared: every row's prefix is computed with its prompt.
+    """
     window = getattr(model.config.get_text_config(), "sliding_window", None)
     if window is None or not rows:
         return False
@@ -84,7 +132,7 @@ def _outgrows_window(model: Any, rows: list[tuple[tuple[int, ...], list[int]]], 
 
 
 def _prepared(
-    model: Any, rows: list[tuple[tuple[int, ...], list[int]]], n: int, pad_id: int, caches: PrefixCaches
+    model: Any, rows: list[tuple[tuple[int, ...], list[int]]], n: int, pad_id: int, held: PrefixCaches
 ) -> tuple[torch.Tensor, torch.Tensor, DynamicCache]:
     """Ids, mask and cache of a batch whose rows are [padding | prefix | padding | prompt], one row a prompt.
 
@@ -97,7 +145,7 @@ def _prepared(
     ids = [[*[pad_id] * a, *prefix, *[pad_id] * b, *prompt] for (a, b), (prefix, prompt) in zip(gaps, rows, strict=True)]
     mask = [[0] * a + [1] * len(prefix) + [0] * b + [1] * len(prompt) for (a, b), (prefix, prompt) in zip(gaps, rows, strict=True)]
     ids_U_T, mask_U_T = torch.tensor(ids, device=model.device), torch.tensor(mask, device=model.device)
-    cache = _stacked(model, [prefix for prefix, _ in rows], longest, caches)
+    cache = _stacked(model, [prefix for prefix, _ in rows], longest, held)
     if n > 1 and width > 1:
         position_U_T = (mask_U_T.cumsum(1) - 1).clamp(min=0)
         model(
@@ -113,12 +161,12 @@ def _prepared(
     return ids_U_T, mask_U_T, cache
 
 
-def _stacked(model: Any, prefixes: list[tuple[int, ...]], longest: int, caches: PrefixCaches) -> DynamicCache:
-    """A cache with one row per prefix, shorter ones padded on the left; prefixes not known yet are computed."""
+def _stacked(model: Any, prefixes: list[tuple[int, ...]], longest: int, held: PrefixCaches) -> DynamicCache:
+    """A cache with one row per prefix, shorter ones padded on the left."""
     stacked = DynamicCache(config=model.config)
     if longest == 0:
         return stacked
-    known = [_keys_values(model, prefix, caches) if prefix else None for prefix in prefixes]
+    known = [held[prefix] if prefix else None for prefix in prefixes]
     shape = next(rows for rows in known if rows is not None)
     for layer, (keys, values) in enumerate(shape):
         empty = keys[:, :, :0], values[:, :, :0]
@@ -128,12 +176,10 @@ def _stacked(model: Any, prefixes: list[tuple[int, ...]], longest: int, caches: 
     return stacked
 
 
-def _keys_values(model: Any, prefix: tuple[int, ...], caches: PrefixCaches) -> KeysValues:
-    if prefix not in caches:
-        cache = DynamicCache(config=model.config)
-        model(input_ids=torch.tensor([prefix], device=model.device), past_key_values=cache, use_cache=True, logits_to_keep=1)
-        caches[prefix] = tuple((layer.keys, layer.values) for layer in cache.layers)
-    return caches[prefix]
+def _keys_values(model: Any, prefix: tuple[int, ...]) -> KeysValues:
+    cache = DynamicCache(config=model.config)
+    model(input_ids=torch.tensor([prefix], device=model.device), past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return tuple((layer.keys, layer.values) for layer in cache.layers)
 
 
 def _continued(
