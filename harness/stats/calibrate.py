@@ -16,7 +16,8 @@ import numpy as np
 from scipy import special, stats
 
 from harness.seeds import generator
-from harness.stats.crossed import FloatArray, Moments, TaskScores, contrast, moments
+from harness.stats.crossed import Moments, TaskScores, contrast, moments
+from harness.stats.freedom import FloatArray
 from harness.stats.relative import ratio_tails
 
 

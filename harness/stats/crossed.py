@@ -2,7 +2,7 @@
 
 Scores of one task: y_sip (seed s, item i, column p = a method, or a method under a view). Any contrast d_si = Σ_p c_p·y_sip follows
     d_si = μ + a_s + b_i + e_si,     seeds and items both random, one observation a cell,
-and with the balanced mean squares MS_S, MS_I, MS_E:  Var(mean) = (MS_S + MS_I − MS_E) / (S·N), each component truncated at 0.
+and with the balanced mean squares MS_S, MS_I, MS_E:  Var(mean) = (MS_S + max(MS_I − MS_E, 0)) / (S·N); degrees of freedom: `freedom`.
 Several tasks (fixed) form a macro mean: item and residual terms add up task by task, but the seed term is taken on the macro mean of each
 seed, because one checkpoint's luck is shared by all of its tasks. Items in clusters are replaced by their cluster's ratio-linearised total.
 
@@ -14,17 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from harness.errors import SpecError
+from harness.stats.freedom import DegreesOfFreedom, FloatArray, variance_and_df
 
-FloatArray = npt.NDArray[np.float64]
-DegreesOfFreedom = Literal["satterthwaite", "hillis"]
 _ZERO = 1e-14
+_INFINITE_DF = 1e9
+"""Beyond it a t quantile is the normal one to 1e-9, and scipy's is not."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ class TaskScores:
 
 @dataclass(frozen=True)
 class Components:
-    """Variance components per seed, per item and per cell: Var(mean) = seed/S + item/N + residual/(S·N).
+    """Variance components per seed, per item and per cell: Var(mean) = seed/S + item/N + residual/(S·N) where seed > 0.
 
-    With one seed only `item` is known, and it holds the residual too.
+    Components that would be negative are 0. With one seed only `item` is known, and it holds the residual too.
     """
 
     seed: float | None
@@ -85,17 +86,23 @@ class Estimate:
 
     def p_greater(self, null: float) -> float:
         """One-sided p of the hypothesis "mean ≤ null"."""
-        return _tail(self.estimate - null, self.se, self.df)
+        return t_tail(self.estimate - null, self.se, self.df)
 
     def p_less(self, null: float) -> float:
         """One-sided p of the hypothesis "mean ≥ null"."""
-        return _tail(null - self.estimate, self.se, self.df)
+        return t_tail(null - self.estimate, self.se, self.df)
 
 
-def _tail(distance: float, se: float, df: float) -> float:
+def t_tail(distance: float, se: float, df: float) -> float:
+    """Chance that a t variable of scale `se` exceeds `distance`; 0 or 1 where nothing varies."""
     if se == 0:
         return 0.0 if distance > 0 else 1.0
-    return float(stats.t.sf(distance / se, df))
+    return float(special.stdtr(df if df < _INFINITE_DF else np.inf, -distance / se))
+
+
+def t_quantile(probability: float, df: float) -> float:
+    """Quantile of Student's t."""
+    return float(special.stdtrit(df, probability) if df < _INFINITE_DF else special.ndtri(probability))
 
 
 def complete_items(values_S_N_P: FloatArray) -> npt.NDArray[np.bool_]:
@@ -144,7 +151,7 @@ def contrast(
     *,
     null: float = 0.0,
     level: float = 0.95,
-    df: DegreesOfFreedom = "satterthwaite",
+    df: DegreesOfFreedom = "corrected",
     score_range: float = 1.0,
     n_dropped: int = 0,
 ) -> Estimate:
@@ -161,10 +168,11 @@ def contrast(
     item_K, residual_K, floored_K = _item_terms(moments, weights, score_range)
     # A contrast that cancels exactly leaves rounding noise of either sign in the quadratic forms.
     seed, item, residual = max(float(weights @ moments.seed_P_P @ weights), 0.0), float(item_K.sum()), float(residual_K.sum())
-    variance, freedom = _variance(seed, item_K, residual_K, moments, df)
+    variance, found_df = variance_and_df(np.array(seed), item_K, residual_K, moments.clusters_K - 1, n_seeds=moments.n_seeds, rule=df)
+    freedom = float(found_df)
     estimate, se = float(weights @ moments.mean_P), float(np.sqrt(variance))
-    half = float(stats.t.ppf((1 + level) / 2, freedom)) * se if se else 0.0
-    p_value = min(1.0, 2 * _tail(abs(estimate - null), se, freedom))
+    half = t_quantile((1 + level) / 2, freedom) * se if se else 0.0
+    p_value = min(1.0, 2 * t_tail(abs(estimate - null), se, freedom))
     s, n = moments.n_seeds, moments.n_items
     if s == 1:
         components = Components(None, n * item, None)
@@ -184,7 +192,7 @@ def paired_difference(
     clusters_N: npt.ArrayLike | None = None,
     null: float = 0.0,
     level: float = 0.95,
-    df: DegreesOfFreedom = "satterthwaite",
+    df: DegreesOfFreedom = "corrected",
     score_range: float = 1.0,
 ) -> Estimate:
     """Mean of treatment − comparator on one task.
@@ -263,27 +271,3 @@ def _item_terms(moments: Moments, weights: FloatArray, score_range: float) -> tu
     flat_K = (item_K <= _ZERO * reach**2) & (residual_K <= _ZERO * reach**2)
     floor_K = reach**2 * 0.5 / ((clusters_K + 1) * clusters_K) / max(len(clusters_K), 1) ** 2
     return np.where(flat_K, floor_K, item_K), np.where(flat_K, 0.0, residual_K), flat_K
-
-
-def _variance(seed: float, item_K: FloatArray, residual_K: FloatArray, moments: Moments, df: DegreesOfFreedom) -> tuple[float, float]:
-    """Variance of the mean and its degrees of freedom; a component that would be negative is 0 and leaves both."""
-    item, residual, s = float(item_K.sum()), float(residual_K.sum()), moments.n_seeds
-    item_df_K = moments.clusters_K - 1
-    if not len(item_K):
-        return seed, float(max(s - 1, 1))
-    if s == 1:
-        return item, item**2 / float((item_K**2 / item_df_K).sum())
-    if df == "hillis":
-        variance = seed + max(item - residual, 0.0)
-        return variance, variance**2 / (seed**2 / (s - 1)) if seed > 0 else float("inf")
-    squares = 0.0
-    if seed > residual or item <= residual:
-        squares += seed**2 / (s - 1)
-    if item > residual:
-        squares += float((item_K**2 / item_df_K).sum())
-    if seed > residual and item > residual:
-        squares += float((residual_K**2 / ((s - 1) * item_df_K)).sum())
-    if seed <= residual and item <= residual:
-        return residual, residual**2 / float((residual_K**2 / ((s - 1) * item_df_K)).sum())
-    variance = max(seed - residual, 0.0) + max(item - residual, 0.0) + residual
-    return variance, variance**2 / squares

@@ -36,7 +36,7 @@ def test_components_variance_and_df_are_those_of_the_anova_table(diff_S_N):
     ms_seed, ms_item, ms_residual = mean_squares(diff_S_N)
     assert ms_seed > ms_residual
     assert ms_item > ms_residual
-    found = paired_difference(diff_S_N, np.zeros_like(diff_S_N), score_range=5)
+    found = paired_difference(diff_S_N, np.zeros_like(diff_S_N), score_range=5, df="satterthwaite")
     assert found.components.seed == pytest.approx((ms_seed - ms_residual) / n)
     assert found.components.item == pytest.approx((ms_item - ms_residual) / s)
     assert found.components.residual == pytest.approx(ms_residual)

@@ -58,7 +58,7 @@ def test_verdict_at_its_boundaries(tests, verdict):
 
 @pytest.mark.parametrize(
     ("selfteach", "verdict"),
-    [(0.70, "met"), (0.46, "positive but short"), (0.49, "inconclusive"), (0.40, "contradicted"), (0.25, "contradicted")],
+    [(0.70, "met"), (0.46, "positive but short"), (0.50, "inconclusive"), (0.40, "contradicted"), (0.25, "contradicted")],
 )
 def test_known_truths_get_their_verdicts(made_run, selfteach, verdict):
     run = made_run({"sft": 0.4, "selfteach": selfteach}, items=800, tasks=["stacked", "siqa"])
