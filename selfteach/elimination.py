@@ -1,13 +1,13 @@
 """The elimination rules: what an evolved instruction must survive before anyone answers it (METHODS.md §1).
 
-Pure functions, applied in order; each returns a reason to reject the candidate, or None. Near-duplicate tests compare wordings, so they
-spare instructions that a generator backs: two instances of one puzzle family share their template word for word and still have different
-answers. Those are rejected when equal. They spare the candidate's own ancestors too: most operations add to a text and keep the rest.
+Pure functions, applied in order, the cheap and bounding ones first, so that a reply of a million characters costs no more than one of a
+thousand; each returns a reason to reject the candidate, or None. Near-duplicate tests compare wordings, so they spare instructions that a
+generator backs: two instances of one puzzle family share their template word for word and still have different answers. Those are rejected
+when equal. They spare the candidate's own ancestors too: most operations add to a text and keep the rest.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.core.records import Instruction
+from selfteach.language.telltale import broken, leak, normalise, refuses, repeats, words
 
 _STOP_WORDS = """
 a about all also an and any are as at be been but by can could do does for from had has have he her his how i if in into is it its just like
@@ -23,18 +24,8 @@ me my no not of on one or our out she should so some than that the their them th
 where which who why will with would you your
 """
 STOP_WORDS = frozenset(_STOP_WORDS.split())
-LEAKED_PHRASES = (
-    "given prompt",
-    "rewritten prompt",
-    "new prompt",
-    "created prompt",
-    "#given",
-    "#rewritten",
-    "#created",
-    "prompt rewriter",
-    "prompt creator",
-)
-REFUSAL_MAX_WORDS = 80
+CHARACTERS_PER_WORD = 15
+"""What a word may have on average, so that a text without spaces has a limit too."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -46,6 +37,8 @@ class Limits:
     max_words: int = 200
     rouge_l: float = 0.7
     cosine: float = 0.97
+    must_verify: bool = True
+    """False lets instructions through that no rule can check: they are answered by self-consistency."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +63,38 @@ class Kept:
     places: dict[str, int] = field(default_factory=dict)
     """Where each normalised text stands in the lists."""
     tokens: list[list[str]] = field(default_factory=list)
-    embeddings: list[Floats] = field(default_factory=list)
+    _counts: list[Counter[str]] = field(default_factory=list)
+    _rows: Floats = field(default_factory=lambda: np.zeros((0, 0), dtype=np.float32))
+    """Embeddings, with spare rows at the end."""
 
     def add(self, text: str, embedding: Floats) -> None:
         """Remembers one instruction."""
-        self.places[normalise(text)] = len(self.tokens)
+        place = len(self.tokens)
+        if place == len(self._rows):
+            spare = np.zeros((max(64, place), len(embedding)), dtype=np.float32)
+            self._rows = np.concatenate([self._rows, spare]) if place else spare
+        self._rows[place] = embedding
+        self.places[normalise(text)] = place
         self.tokens.append(words(text))
-        self.embeddings.append(embedding)
+        self._counts.append(Counter(self.tokens[-1]))
 
     def cosines(self, embedding: Floats) -> Floats:
         """Cosine similarities to everything kept, (N,)."""
-        return np.stack(self.embeddings) @ embedding if self.embeddings else np.zeros(0, dtype=np.float32)
+        kept = self._rows[: len(self.tokens)]
+        return kept @ embedding if len(kept) else np.zeros(0, dtype=np.float32)
+
+    def overlap(self, tokens: Sequence[str], *, at_least: float, without: frozenset[int]) -> float:
+        """The largest ROUGE-L F-measure with anything kept but the places `without`; 0 where all are below `at_least`."""
+        counts, largest = Counter(tokens), 0.0
+        for place, others in enumerate(self.tokens):
+            total = len(tokens) + len(others)
+            # No common subsequence exceeds the shorter text, nor the intersection of the two multisets of words.
+            if 2 * min(len(tokens), len(others)) < at_least * total or place in without:
+                continue
+            there = self._counts[place]
+            if 2 * sum(min(count, there[token]) for token, count in counts.items() if token in there) >= at_least * total:
+                largest = max(largest, rouge_l(tokens, others))
+        return largest if largest >= at_least else 0.0
 
 
 @dataclass(frozen=True)
@@ -95,14 +109,18 @@ class Context:
 Rule = Callable[[Candidate, Context], str | None]
 
 
-def words(text: str) -> list[str]:
-    """Lower-case runs of letters and digits: rouge_score's default tokenisation, with letters of every script."""
-    return re.findall(r"[^\W_]+", text.lower())
+def over_length(candidate: Candidate, context: Context) -> str | None:
+    """More words than the limit, or more characters than so many words have."""
+    text, limit = candidate.instruction.text, context.limits.max_words
+    if len(text) > limit * CHARACTERS_PER_WORD:
+        return f"over length: {len(text)} > {limit * CHARACTERS_PER_WORD} characters"
+    length = len(text.split())
+    return f"over length: {length} > {limit} words" if length > limit else None
 
 
-def normalise(text: str) -> str:
-    """Text for equality: case folded, white space collapsed. Punctuation counts: arithmetic is made of it."""
-    return " ".join(text.casefold().split())
+def broken_characters(candidate: Candidate, context: Context) -> str | None:
+    """Control characters, lone surrogates, failed decoding, switches of writing direction."""
+    return "broken characters" if broken(candidate.instruction.text) else None
 
 
 def no_information_gain(candidate: Candidate, context: Context) -> str | None:
@@ -112,9 +130,7 @@ def no_information_gain(candidate: Candidate, context: Context) -> str | None:
 
 def refusal(candidate: Candidate, context: Context) -> str | None:
     """ "sorry" in a reply of fewer than 80 words, unless the parent's text has the word too."""
-    found = words(candidate.reply)
-    said = "sorry" in found and "sorry" not in words(candidate.parent.text)
-    return "refusal" if said and len(found) < REFUSAL_MAX_WORDS else None
+    return "refusal" if refuses(candidate.reply, candidate.parent.text) else None
 
 
 def empty(candidate: Candidate, context: Context) -> str | None:
@@ -123,37 +139,35 @@ def empty(candidate: Candidate, context: Context) -> str | None:
 
 
 def leaked_prompt(candidate: Candidate, context: Context) -> str | None:
-    """Words of the evolving prompt stand in the result and not in the parent."""
-    text, parent = candidate.instruction.text.lower(), candidate.parent.text.lower()
-    return next((f"prompt leak: {phrase}" for phrase in LEAKED_PHRASES if phrase in text and phrase not in parent), None)
+    """Words of an evolving prompt, a chat template's markers or role labels stand in the result and not in the parent."""
+    leaked = leak(candidate.instruction.text, candidate.parent.text)
+    return None if leaked is None else f"prompt leak: {leaked}"
 
 
-def over_length(candidate: Candidate, context: Context) -> str | None:
-    """More words than the limit."""
-    length = len(candidate.instruction.text.split())
-    return f"over length: {length} > {context.limits.max_words} words" if length > context.limits.max_words else None
+def repetition(candidate: Candidate, context: Context) -> str | None:
+    """The text goes round in circles, unless its parent does."""
+    return "endless repetition" if repeats(candidate.instruction.text) and not repeats(candidate.parent.text) else None
 
 
 def not_verifiable(candidate: Candidate, context: Context) -> str | None:
-    """No rule can check a response."""
-    return None if candidate.instruction.verifiable else "not verifiable"
+    """No rule can check a response where one must."""
+    return "not verifiable" if context.limits.must_verify and not candidate.instruction.verifiable else None
 
 
 def duplicate(candidate: Candidate, context: Context) -> str | None:
     """Equal to anything kept; nearly equal in wording or meaning, unless a generator backs it."""
-    text = candidate.instruction.text
-    if normalise(text) in context.kept.places:
+    text, kept = candidate.instruction.text, context.kept
+    if normalise(text) in kept.places:
         return "duplicate"
     if "generator" in candidate.instruction.payload:
         return None
-    own = {context.kept.places.get(normalise(ancestor)) for ancestor in candidate.ancestors}
-    similarities = context.kept.cosines(candidate.embedding)
-    others = [place for place in range(len(similarities)) if place not in own]
-    similarity = max((float(similarities[place]) for place in others), default=-1.0)
+    own = frozenset(kept.places[name] for name in map(normalise, candidate.ancestors) if name in kept.places)
+    similarities = kept.cosines(candidate.embedding)
+    similarities[list(own)] = -1
+    similarity = float(similarities.max(initial=-1))
     if similarity > context.limits.cosine:
         return f"near duplicate: cosine {similarity:.2f}"
-    tokens, kept = words(text), context.kept.tokens
-    overlap = max((rouge_l(tokens, kept[place], at_least=context.limits.rouge_l) for place in others), default=0.0)
+    overlap = kept.overlap(words(text), at_least=context.limits.rouge_l, without=own)
     return f"near duplicate: ROUGE-L {overlap:.2f}" if overlap > context.limits.rouge_l else None
 
 
@@ -163,11 +177,13 @@ def contaminated(candidate: Candidate, context: Context) -> str | None:
 
 
 RULES: tuple[Rule, ...] = (
+    over_length,
+    broken_characters,
     no_information_gain,
     refusal,
     empty,
     leaked_prompt,
-    over_length,
+    repetition,
     not_verifiable,
     duplicate,
     contaminated,
@@ -179,17 +195,11 @@ def eliminate(candidate: Candidate, context: Context, *, rules: Sequence[Rule] =
     return next((reason for rule in rules if (reason := rule(candidate, context)) is not None), None)
 
 
-def rouge_l(tokens: Sequence[str], others: Sequence[str], *, at_least: float = 0.0) -> float:
-    """ROUGE-L F-measure of two token lists; 0 when a cheap bound shows that it is below `at_least`.
-
-    The bound is the size of the multiset intersection, which no common subsequence exceeds.
-    """
-    total = len(tokens) + len(others)
-    if not tokens or not others or 2 * min(len(tokens), len(others)) < at_least * total:
+def rouge_l(tokens: Sequence[str], others: Sequence[str]) -> float:
+    """ROUGE-L F-measure of two token lists (0 where either is empty)."""
+    if not tokens or not others:
         return 0.0
-    if 2 * sum((Counter(tokens) & Counter(others)).values()) < at_least * total:
-        return 0.0
-    return 2 * longest_common_subsequence(tokens, others) / total
+    return 2 * longest_common_subsequence(tokens, others) / (len(tokens) + len(others))
 
 
 def longest_common_subsequence(tokens: Sequence[str], others: Sequence[str]) -> int:
