@@ -1,0 +1,91 @@
+"""A comparison as one self-contained HTML page and as a LaTeX table; names from logs are escaped, whatever they hold."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from harness.cli.compare import columns, title
+from harness.compare import wording
+from harness.compare.compare import Comparison, Row
+from harness.core.store import write_text
+from harness.report.tables import latex_escaped
+from harness.report.text import finalize, visible
+
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e\u00a1-\u00ac\u00ae-\u017f\n]")
+"""What LaTeX's standard fonts and encoding do not have."""
+
+
+def write_html(found: Comparison, path: Path) -> None:
+    """Writes the page in one step."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("harness", "cli"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    tables = []
+    for family in found.families:
+        rows = [*family.rows, *family.overall]
+        header, cells = columns(rows, found)
+        lines = [
+            {"cells": line, "words": row.words, "overall": row.overall, "bar": bar, "bh": wording.p_text(row.p_bh), "verdict": row.verdict}
+            for row, line, bar in zip(rows, cells, _bars(rows), strict=True)
+        ]
+        tables.append({
+            "title": title(family), "header": header, "lines": lines, "standings": family.standings if len(found.models) > 2 else [],
+            "unit": all(row.unit_scale for row in family.rows), "words": [row.words for row in family.overall or family.rows],
+        })  # fmt: skip
+    css = Markup(resources.files("harness.report").joinpath("report.css").read_text(encoding="utf-8"))
+    page = environment.get_template("compare.html.j2").render(
+        found=found, tables=tables, css=css, score=wording.score_text, p=wording.p_text
+    )
+    write_text(path, page)
+
+
+def _bars(rows: list[Row]) -> list[dict[str, float]]:
+    """Where each interval, its difference and zero lie on a common axis, in percent of its width."""
+    ends = [0.0, *(bound for row in rows for bound in row.interval)]
+    low, high = min(ends), max(ends)
+    width = (high - low) or 1.0
+
+    def place(value: float) -> float:
+        return round(100 * (value - low) / width, 2)
+
+    return [
+        {"left": place(row.interval[0]), "width": round(100 * (row.interval[1] - row.interval[0]) / width, 2), "dot": place(row.difference),
+         "zero": place(0.0)}
+        for row in rows
+    ]  # fmt: skip
+
+
+def write_latex(found: Comparison, path: Path) -> None:
+    """Writes one table a family (needs the booktabs package)."""
+    write_text(path, "\n".join(_table(found, index) for index in range(len(found.families))))
+
+
+def _table(found: Comparison, index: int) -> str:
+    family = found.families[index]
+    header, cells = columns([*family.rows, *family.overall], found)
+    left = {"task", "first", "second", "verdict"}
+    lines = [" & ".join(map(_latex, line)) + r" \\" for line in (header, *cells)]
+    if family.overall:
+        lines.insert(len(lines) - len(family.overall), r"\midrule")
+    caption = f"{title(family)}: paired differences with {100 * (1 - found.alpha):.3g} % intervals. {' '.join(found.warnings[:3])}"
+    body = "\n".join(lines[1:])
+    return (
+        f"\\begin{{table}}\n\\centering\n\\caption{{{_latex(caption)}}}\n"
+        f"\\begin{{tabular}}{{{''.join('l' if name in left else 'r' for name in header)}}}\n\\toprule\n{lines[0]}\n\\midrule\n{body}\n"
+        "\\bottomrule\n\\end{tabular}\n\\end{table}\n"
+    )
+
+
+def _latex(text: str) -> str:
+    plain = visible(text).replace("–", "--").replace("…", "...").replace("×", "x")
+    return latex_escaped(_UNPRINTABLE.sub(lambda match: f"[U+{ord(match[0]):04X}]", plain))
