@@ -103,15 +103,15 @@ def test_seeds_must_pair():
         cost_ratio([line(1, 0.5)], [])
 
 
-@pytest.mark.parametrize(("cap", "allowed"), [(math.inf, 0.037), (130.0, 0.05)])
+@pytest.mark.parametrize(("cap", "allowed"), [(math.inf, 0.042), (130.0, 0.055)])
 def test_error_rates_of_the_limits_with_and_without_censoring(cap, allowed):
     """True log-ratios are normal around log 1.1; with runs of A cut at 130, 29 % of the seeds never reach. Nominal .025 a side."""
     rng = np.random.default_rng(0)
     below = above = 0
-    for _ in range(1500):
+    for _ in range(1000):
         ratio_S = 1.1 * np.exp(rng.normal(0, 0.3, 5))
         treatment = [Curve([0, min(100 * ratio, cap)], [0, 0.5 * min(1, cap / (100 * ratio))]) for ratio in ratio_S]
         low, high = cost_ratio(treatment, [Curve([0, 100], [0, 0.5])] * 5).interval
         below, above = below + (low > 1.1), above + (high < 1.1)
-    assert below / 1500 <= allowed
-    assert above / 1500 <= 0.037
+    assert below / 1000 <= allowed
+    assert above / 1000 <= 0.042
