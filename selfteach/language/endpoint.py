@@ -11,7 +11,7 @@ import ipaddress
 import json
 import os
 import random
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -104,6 +104,9 @@ class Endpoint:
         # Not seeded: workers that were refused together must not come back together. No result depends on it.
         self._ledger, self._jitter = ledger, random.Random()
         self._takes_n = True
+        self._is_local = _is_loopback(config.base_url)
+        # Reading the machine's certificates takes longer than many a call: once. Plain HTTP to this machine needs none.
+        self._tls = False if self._is_local and config.base_url.startswith("http:") else httpx2.create_ssl_context()
         self._headers()
 
     def complete(
@@ -134,8 +137,8 @@ class Endpoint:
         gate = asyncio.Semaphore(self.config.concurrency)
         limits = httpx2.Limits(max_connections=self.config.concurrency)
         # A proxy cannot reach this machine's own servers.
-        async with httpx2.AsyncClient(timeout=None, limits=limits, trust_env=not _is_loopback(self.config.base_url)) as client:
-            tasks = [asyncio.create_task(_under(gate, self._samples(client, request, n))) for request in requests]
+        async with httpx2.AsyncClient(timeout=None, limits=limits, verify=self._tls, trust_env=not self._is_local) as client:
+            tasks = [asyncio.create_task(self._samples(client, gate, request, n)) for request in requests]
             try:
                 return await asyncio.gather(*tasks)
             finally:
@@ -143,14 +146,15 @@ class Endpoint:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _samples(self, client: httpx2.AsyncClient, request: dict[str, Any], n: int) -> list[Completion]:
+    async def _samples(self, client: httpx2.AsyncClient, gate: asyncio.Semaphore, request: dict[str, Any], n: int) -> list[Completion]:
         """n replies to one conversation, by further calls where a server gives fewer than it was asked for."""
         replies: list[Completion] = []
         while len(replies) < n:
             missing = n - len(replies)
             wanted = missing if self._takes_n else 1
             body = {**request, "seed": request["seed"] + len(replies), **({"n": wanted} if wanted > 1 else {})}
-            answer = await self._persistently(client, body)
+            async with gate:
+                answer = await self._persistently(client, body)
             if answer is None and wanted > 1 and not self._takes_n:
                 continue
             if answer is None:
@@ -229,11 +233,6 @@ class Endpoint:
     def _headers(self) -> dict[str, str]:
         key = self._key()
         return {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
-
-
-async def _under(gate: asyncio.Semaphore, work: Awaitable[list[Completion]]) -> list[Completion]:
-    async with gate:
-        return await work
 
 
 def _is_loopback(base_url: str) -> bool:
