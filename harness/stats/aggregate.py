@@ -82,6 +82,16 @@ def performance_profile(scores_S_K: npt.ArrayLike, threshold_L: npt.ArrayLike, *
     return Profile(thresholds, share, low, high, level, *runs.shape)
 
 
+def worst_case(scores_N_V: npt.ArrayLike, *, higher_is_better: bool) -> FloatArray:
+    """Worst score of each item over its V views (clean and perturbed), in the metric's own direction: (N,).
+
+    Raises:
+        SpecError: not items × views, or a score that is no finite number.
+    """
+    views = scores(scores_N_V, key="scores_N_V", ndim=2)
+    return np.asarray(views.min(axis=1) if higher_is_better else views.max(axis=1))
+
+
 Aggregate = Callable[[list[FloatArray]], float]
 
 
