@@ -28,7 +28,7 @@ def right_or_wrong(rng):
 def test_macro_mean_has_its_own_standard_error_not_the_pooled_one():
     """Given to a macro mean, lm-eval's `pooled_sample_stderr` is under a third of the truth here, where the hard group is small.
 
-    lm-eval 0.4.13 itself uses it for size-weighted groups only (api/group.py), where it is right, and `unweighted_mean_stderr` for macro means.
+    lm-eval 0.4.13 itself (api/group.py) uses it where it is right, for size-weighted groups, and `unweighted_mean_stderr` for macro means.
     """
     rng = np.random.default_rng(0)
     parts = right_or_wrong(rng)
@@ -104,4 +104,4 @@ def test_a_checkpoint_is_one_draw_not_one_a_task():
     assert rliable == pytest.approx(luck.std() / math.sqrt(6 * n_tasks), rel=0.06)
     ours, one_task = iqm(np.repeat(luck, n_tasks, axis=1)), iqm(luck)
     assert ours.se == pytest.approx(one_task.se, rel=0.25)
-    assert ours.se > 3 * rliable
+    assert ours.se > 2 * rliable
