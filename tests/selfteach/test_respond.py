@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stand_ins import LetterPool, make_instruction, make_seeds
+from stand_ins import HashingEncoder, LetterPool, make_instruction, make_seeds
 
 from harness.core.budget import Ledger
 from harness.core.records import Completion, Constraint, Demonstration
 from harness.models.student import Student
 from selfteach.respond import Responder, ResponderConfig, demonstration_turns
 from selfteach.roles import Answer
+
+ENCODER = HashingEncoder(size=16)
 
 
 class Scripted:
@@ -103,15 +105,74 @@ def test_instructions_with_one_length_limit_share_one_call_each_after_its_own_sh
     assert student.calls[0][1]["seed"] != student.calls[1][1]["seed"]
 
 
-def test_the_bound_covers_what_generation_is_charged(tiny_model: Path) -> None:
-    ledger = Ledger(1e12)
-    student = Student.load(f"file:{tiny_model}", adaptation=None, seed=0)
+def metered(folder: Path, ledger: Ledger, **config: Any) -> Responder:
+    student = Student.load(f"file:{folder}", adaptation=None, seed=0)
     student.attach(ledger)
-    one = Responder(student, LetterPool(ledger), ledger, SHOTS, config=ResponderConfig(instruction_tokens=12))
+    options = {"seed_embeddings_N_D": ENCODER.encode([one.instruction.text for one in SHOTS]), "rng": np.random.default_rng(0)}
+    return Responder(student, LetterPool(ledger), ledger, SHOTS, config=ResponderConfig(**config), **options)
+
+
+@pytest.mark.parametrize("context", ["matching", "nearest", "fixed", "none"])
+@pytest.mark.parametrize("kept_tokens", [1, 8_192])
+def test_the_bound_covers_what_generation_is_charged(
+    tiny_model: Path, context: str, kept_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the cache keeps no prefix, where every prompt is a batch of its own, and as the corpus grows."""
+    monkeypatch.setattr("selfteach.respond.responder.PREFIX_TOKENS", kept_tokens)
+    monkeypatch.setattr("harness.models.generation.BATCH_TOKENS", 1 if kept_tokens == 1 else 6_144)
+    ledger = Ledger(1e12)
+    one = metered(tiny_model, ledger, instruction_tokens=12, context=context)
     asked = [shot("a" * length, "bullets", family=family).instruction for length in (3, 40) for family in ("", "gcd")]
+    rows = ENCODER.encode([instruction.text for instruction in asked])
+    for turn in range(3):
+        before, bound = ledger.spent(), one.bound_flops(asked, rows)
+        assert None not in one.answer(asked, embeddings_N_D=rows, max_flops=bound, rng=np.random.default_rng(turn))
+        assert 0.2 * bound < ledger.spent() - before <= bound
+        one.remember(make_instruction(f"new {turn}"), "done", ENCODER.encode([f"{asked[turn].text} new"])[0])
+
+
+def test_a_shared_prefix_is_paid_once_and_one_of_its_own_by_each(tiny_model: Path) -> None:
+    asked = [shot(f"ask {n}", "bullets").instruction for n in range(6)]
+    rows = ENCODER.encode([f"{SHOTS[n].instruction.text} {n}" for n in range(6)])
+    prices = {}
+    for context in ("fixed", "nearest", "none"):
+        one = metered(tiny_model, ledger := Ledger(1e12), context=context, shots=1, instruction_tokens=4)
+        one.answer(asked, embeddings_N_D=rows, max_flops=1e12, rng=np.random.default_rng(0))
+        (prices[context],) = [row["flops"] for row in ledger.rows() if row["model"] and row["phase"] == "generate"]
+        assert ledger.spent() == prices[context]
+    assert prices["none"] < prices["fixed"] < prices["nearest"]
+
+
+def test_a_template_that_rewrites_earlier_turns_is_bounded_too(tiny_model: Path) -> None:
+    ledger = Ledger(1e12)
+    one = metered(tiny_model, ledger, instruction_tokens=6)
+    one.student.tokenizer.chat_template = (
+        "{{ messages|length }}{% for m in messages %}{{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}>{% endif %}"
+    )
+    asked = [shot("a" * length, "bullets").instruction for length in (3, 40)]
     bound = one.bound_flops(asked)
     assert None not in one.answer(asked, max_flops=bound, rng=np.random.default_rng(0))
     assert 0.3 * bound < ledger.spent() <= bound
+
+
+def test_a_window_that_forbids_sharing_is_bounded_too(tiny_model: Path) -> None:
+    ledger = Ledger(1e12)
+    one = metered(tiny_model, ledger, instruction_tokens=6)
+    asked = [shot("a" * length, "bullets").instruction for length in (3, 40)]
+    shared = one.bound_flops(asked)
+    one.student.model.config.sliding_window = 16
+    bound = one.bound_flops(asked)
+    assert None not in one.answer(asked, max_flops=bound, rng=np.random.default_rng(0))
+    assert shared < ledger.spent() <= bound
+
+
+def test_answers_repeat_with_the_rng_and_change_with_another(tiny_model: Path) -> None:
+    def replies(seed: int) -> list[Answer | None]:
+        one = metered(tiny_model, Ledger(1e12), temperature=1.5)
+        return one.answer([shot("b", "bullets").instruction] * 3, max_flops=1e12, rng=np.random.default_rng(seed))
+
+    assert replies(0) == replies(0)
+    assert replies(0) != replies(1)
 
 
 def test_what_is_not_afforded_is_not_answered(tiny_model: Path) -> None:
