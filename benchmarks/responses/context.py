@@ -134,7 +134,7 @@ def interval(values_S: npt.NDArray[np.float64]) -> str:
 def context_table(rows: Sequence[Row]) -> str:
     """Pass rates by context."""
     lines = [
-        f"| context | pass rate | minus {REFERENCE} | puzzles | constrained | solved once or more | faulty samples | GFLOP an instruction |",
+        f"| context | pass rate | minus {REFERENCE} | puzzles | constrained | solved ≥ once | faulty samples | GFLOP an instruction |",
         "|---|---|---|---|---|---|---|---|",
     ]
     reference_S = by_seed(rows, REFERENCE)
