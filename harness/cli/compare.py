@@ -15,7 +15,11 @@ from harness.compare.compare import Comparison, Family, Row, compare
 from harness.compare.sources import parse_source, read_sources
 from harness.errors import SpecError
 
-_MOST_PAIR_ROWS = 40
+_OPTIONAL = ("items needed", "clusters", "checkpoints", "p exact", "p sign flips", "p")
+"""Columns that a narrow terminal goes without, the first first."""
+_CHECK = {"sign flips": "p sign flips"}
+_MOST_TASKS = 12
+"""Tasks up to which the means of three and more models are printed task by task."""
 
 
 def compare_command(
@@ -81,11 +85,11 @@ def columns(rows: Sequence[Row], found: Comparison) -> tuple[list[str], list[lis
     first, second = (rows[0].first, rows[0].second) if two else ("first", "second")
     several = any(row.n_seeds > 1 for row in rows)
     header = ["task", *([] if two else ["first", "second"]), "items", *(["clusters"] if any(row.n_clusters for row in rows) else [])]
-    header += [*(["checkpoints"] if several else []), first, second, "difference", f"{100 * (1 - found.alpha):.3g} % interval", "p"]
+    header += [*(["checkpoints"] if several else []), first, second, "diff.", f"{100 * (1 - found.alpha):.3g} % interval", "p"]
     adjusted = any(row.p_holm != row.p_value for row in rows)
     checks = list(dict.fromkeys(row.check.name for row in rows if row.check))
-    header += [*(["p (Holm)"] if adjusted else []), *([f"p ({' / '.join(checks)})"] if checks else []), "verdict"]
-    wanted = any(wording.needed_text(row) for row in rows)
+    header += [*(["p (Holm)"] if adjusted else []), *([_CHECK.get(checks[0], "p exact")] if checks else []), "verdict"]
+    wanted = two and any(wording.needed_text(row) for row in rows)
     header += ["items needed"] if wanted else []
     cells = []
     for row in rows:
@@ -112,39 +116,53 @@ def title(family: Family) -> str:
 
 
 def _show_rows(family: Family, found: Comparison, writer: Console) -> None:
-    many = len(found.models) > 2 and family.overall and len(family.rows) > _MOST_PAIR_ROWS
+    # Every pair on every task would be screens of rows: of three and more models only the pairs' means over tasks are printed.
+    many = len(found.models) > 2 and bool(family.overall)
     rows = [*([] if many else family.rows), *family.overall]
-    header, cells = columns(rows, found)
+    header, cells, hidden = _fitted(*columns(rows, found), width=writer.width)
     print_table(writer, title(family), header, cells, right=[name for name in header if name not in ("task", "first", "second", "verdict")])
+    if hidden:
+        say(writer, f"(not shown, the terminal is too narrow: {', '.join(hidden)})")
     if many:
-        say(writer, f"({len(family.rows)} rows of single tasks are in --json and --html)")
+        say(writer, f"({len(family.rows)} comparisons on single tasks are in --json and --html)")
     told = family.overall or (family.rows if len(family.rows) <= 3 else [])
     for row in told if len(told) <= 3 else []:
         say(writer, row.words)
 
 
+def _fitted(header: list[str], cells: list[list[str]], *, width: int) -> tuple[list[str], list[list[str]], list[str]]:
+    """The table without the optional columns that do not fit, and their names."""
+    hidden: list[str] = []
+    for name in _OPTIONAL:
+        needed = sum(max(map(len, column)) + 3 for column in zip(header, *cells, strict=True))
+        if needed > width and name in header:
+            place = header.index(name)
+            hidden.append(name)
+            header = header[:place] + header[place + 1 :]
+            cells = [line[:place] + line[place + 1 :] for line in cells]
+    return header, cells, hidden
+
+
 def _show_standings(family: Family, writer: Console) -> None:
     if not family.standings:
         return
+    tasks = list(dict.fromkeys(row.task for row in family.rows))
+    tasks = tasks if 1 < len(tasks) <= _MOST_TASKS else []
+    means = {(row.task, model): (mean, row.unit_scale) for row in family.rows for model, mean in _means(row)}
     unit = all(row.unit_scale for row in family.rows)
-    cells = [
-        (
-            "best" if index == 0 else "not told apart" if entry.near_best else "worse",
-            entry.model,
-            wording.score_text(entry.mean, unit=unit),
-            entry.n_seeds,
-            "" if entry.p_holm_vs_best is None else wording.p_text(entry.p_holm_vs_best),
-        )
-        for index, entry in enumerate(family.standings)
-    ]
-    print_table(
-        writer,
-        title(family),
-        ("from the best", "model", "mean", "checkpoints", "p (Holm)"),
-        cells,
-        right=("mean", "checkpoints", "p (Holm)"),
-    )
+    cells = []
+    for index, entry in enumerate(family.standings):
+        place = "best" if index == 0 else "not told apart" if entry.near_best else "worse"
+        p_value = "" if entry.p_holm_vs_best is None else wording.p_text(entry.p_holm_vs_best)
+        single = [wording.score_text(means[task, entry.model][0], unit=means[task, entry.model][1]) for task in tasks]
+        cells.append([entry.model, wording.score_text(entry.mean, unit=unit), str(entry.n_seeds), p_value, place, *single])
+    right = ("mean", "checkpoints", "p (Holm)", *tasks)
+    print_table(writer, title(family), ("model", "mean", "checkpoints", "p (Holm)", "from the best", *tasks), cells, right=right)
     near = [entry.model for entry in family.standings if entry.near_best]
     if len(near) > 1:
         say(writer, f"not distinguishable from the best: {', '.join(near)}")
     writer.print()
+
+
+def _means(row: Row) -> list[tuple[str, float]]:
+    return [(row.first, row.mean_first), (row.second, row.mean_second)]

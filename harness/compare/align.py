@@ -48,6 +48,7 @@ class Common:
     models: list[str]
     tasks: list[Aligned]
     warnings: list[str]
+    notes: list[str] = field(default_factory=list)
 
 
 def align(
@@ -79,6 +80,10 @@ def align(
     if metrics:
         kept = set(_chosen(metrics, list(dict.fromkeys(cell.metric for cell in cells)), "--metric"))
         cells = [cell for cell in cells if cell.metric in kept]
+    hidden: list[str] = []
+    if not metrics and not all(cell.secondary for cell in cells):
+        hidden = list(dict.fromkeys(f"{cell.task} ({cell.metric})" for cell in cells if cell.secondary))
+        cells = [cell for cell in cells if not cell.secondary]
     for name in lower:
         _chosen([name], list(dict.fromkeys(cell.metric for cell in cells)), "--lower-is-better")
     grouped: dict[tuple[str, str], dict[str, list[Cell]]] = {}
@@ -89,7 +94,13 @@ def align(
         raise SpecError(f"the logs share no task and metric: {_what_each_has(grouped, wanted)}", key="LOG")
     tasks = [_aligned(task, metric, {m: shared[task, metric][m] for m in wanted}, lower, intersect) for task, metric in shared]
     warnings = _left_out(grouped, shared, wanted)
-    return Common(list(wanted), tasks, warnings + _merged([task.warnings for task in tasks]))
+    notes = [f"only each task's own metric is compared, no validation task; --metric shows the others: {_some(hidden)}"] if hidden else []
+    return Common(list(wanted), tasks, warnings + _merged([task.warnings for task in tasks]), notes)
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return f"{', '.join(names[:4])}{more}"
 
 
 def _chosen(names: Sequence[str], present: list[str], option: str) -> list[str]:

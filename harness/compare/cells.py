@@ -47,6 +47,7 @@ class Cell:
         prompt_N: fingerprint of the text the model was given.
         setup: what else should be equal in both logs (few-shot examples, task version, chat template).
         higher_is_better: None where the log does not say.
+        secondary: compared only if its metric or task is asked for by name (a run's validation tasks and further metrics).
     """
 
     model: str
@@ -61,6 +62,7 @@ class Cell:
     prompt_N: pa.Array | None = None
     setup: dict[str, str] = field(default_factory=dict)
     higher_is_better: bool | None = None
+    secondary: bool = False
 
 
 @dataclass

@@ -134,7 +134,7 @@ def compare(common: Common, *, alpha: float = 0.05, margin: float | None = None,
     if not families:
         raise SpecError(next((text for text in warnings if "2" in text), "no task has 2 items with a score on both sides"), key="LOG")
     warnings += _general(families, common)
-    return Comparison(common.models, alpha, margin, families, warnings, _notes(families))
+    return Comparison(common.models, alpha, margin, families, warnings, common.notes + _notes(families))
 
 
 def _families(tasks: Sequence[Aligned]) -> list[tuple[str, list[Aligned]]]:
@@ -301,7 +301,7 @@ def _general(families: list[Family], common: Common) -> list[str]:
     if small:
         units = min(row.n_clusters or row.n_items for row in small)
         named = ", ".join(dict.fromkeys(row.task for row in small[:3]))
-        warnings.append(f"few items or clusters ({named}: {units}): below {FEW_ITEMS} the t interval is rough; trust the test beside it")
+        warnings.append(f"few items or clusters ({named}: {units}): below {FEW_ITEMS} the t interval is rough")
     if flat := list(dict.fromkeys(row.task for row in rows if row.degenerate)):
         warnings.append(f"no variation in the difference ({', '.join(flat[:5])}): the interval rests on a floor, not on seen variation")
     disagree = [row for row in rows if row.check and (row.check.p_value <= 1 - row.level) != (row.p_value <= 1 - row.level)]

@@ -21,6 +21,7 @@ def read_run(folder: Path, options: ReadOptions) -> Reading:
     """The cells of a run's finished trials, clean items unless another perturbation is named."""
     # Reading a run needs pandas, which costs half a second that no other log needs.
     from harness.core.results import load_run
+    from harness.verdicts.frames import VALIDATION_SUITE
 
     run = load_run(folder, conclusions=False)
     reading = Reading()
@@ -42,9 +43,10 @@ def read_run(folder: Path, options: ReadOptions) -> Reading:
         items = pa.array(part["sample_id"].astype(str).tolist(), pa.string())
         clusters = pa.array(part["cluster"].astype(str).tolist(), pa.string())
         about = tasks.get(task, {})
+        own = about.get("metric", metric) == metric and part["suite"].iloc[0] != VALIDATION_SUITE
         cell = Cell(
             name_of(method), str(seed), name_of(task), name_of(metric), items, scores, folder,
-            cluster_N=None if clusters.equals(items) else clusters, higher_is_better=about.get("higher_is_better"),
+            cluster_N=None if clusters.equals(items) else clusters, higher_is_better=about.get("higher_is_better"), secondary=not own,
         )  # fmt: skip
         reading.cells.append(checked(cell))
     reading.notes += [

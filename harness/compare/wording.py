@@ -31,8 +31,8 @@ def p_text(value: float) -> str:
 
 
 def verdict_text(row: Row) -> str:
-    """The verdict with the model's name."""
-    return {FIRST: f"{row.first} better", SECOND: f"{row.second} better"}.get(row.verdict, row.verdict)
+    """The verdict with the model's name, short enough for a table."""
+    return {FIRST: f"{row.first} better", SECOND: f"{row.second} better", NOT_APART: "not told apart"}.get(row.verdict, row.verdict)
 
 
 def needed_text(row: Row) -> str:
