@@ -109,8 +109,8 @@ def test_show_draws_lineages_with_reward_parts_apart(capsys: pytest.CaptureFixtu
     assert "verified by: rule 2, consistency 1" in out
     assert "rejected: duplicate 1" in out
     table = {line.split("│")[0].strip(): [cell.strip() for cell in line.split("│")[1:]] for line in out.splitlines() if "│ " in line}
-    assert table["deepen"] == ["2", "1", "50%", "1", "0.25", "0.50", "0.50", "0.75", "0.19"]
-    assert table["all"] == ["4", "3", "75%", "3", "0.25", "0.75", "0.50", "0.75", "0.28"]
+    assert table["deepen"] == ["2", "1 (50%)", "1", "0.25", "0.50", "0.50", "0.75", "0.19"]
+    assert table["all"] == ["4", "3 (75%)", "3", "0.25", "0.75", "0.50", "0.75", "0.28"]
 
 
 def test_show_filters_and_keeps_what_led_there(capsys: pytest.CaptureFixture[str], corpus: Path) -> None:

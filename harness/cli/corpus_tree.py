@@ -17,7 +17,7 @@ WIDEST_COLUMNS = 1_000_000
 """Of a line that goes to a file or pipe, where text is never cut."""
 DEEPEST_INDENT = 8
 """Generations that are indented; later ones stand below the eighth, or nothing would be left of the line."""
-_HEADS = ("operation", "made", "kept", "kept\nshare", "ans-\nwered", "pass\nrate", "valid-\nity", "nov-\nelty", "learn-\nability", "reward")
+_HEADS = ("operation", "made", "kept", "ans-\nwered", "pass\nrate", "valid-\nity", "nov-\nelty", "learn-\nability", "reward")
 
 
 def print_trees(writer: Console, rows: Sequence[Row], matching: Collection[int]) -> None:
@@ -27,9 +27,12 @@ def print_trees(writer: Console, rows: Sequence[Row], matching: Collection[int])
         rows: a corpus; parents stand before their children.
         matching: indices of the rows to show.
     """
-    for seed_id in dict.fromkeys(rows[index]["seed_id"] for index in sorted(matching)):
-        own = [(row, index in matching) for index, row in enumerate(rows) if row["seed_id"] == seed_id]
-        writer.print(_tree(seed_id, own, cut=writer.is_terminal))
+    by_seed: dict[str, list[tuple[Row, bool]]] = {}
+    for index, row in enumerate(rows):
+        by_seed.setdefault(row["seed_id"], []).append((row, index in matching))
+    for seed_id, own in by_seed.items():
+        if any(matches for _, matches in own):
+            writer.print(_tree(seed_id, own, cut=writer.is_terminal))
 
 
 def print_summary(writer: Console, summary: Row) -> None:
@@ -98,9 +101,10 @@ def _one_line(text: str) -> str:
 
 
 def _summary_row(name: str, figures: Row) -> tuple[object, ...]:
-    share = figures["kept"] / figures["made"] if figures["made"] else None
+    share = f"{figures['kept']} ({figures['kept'] / figures['made']:.0%})" if figures["made"] else "0"
     means = (figure(figures[key]) for key in ("pass_rate", "validity", "novelty", "learnability", "reward"))
-    return name, figures["made"], figures["kept"], "-" if share is None else f"{share:.0%}", figures["answered"], *means
+    # With spaces, so that a narrow terminal breaks names between words.
+    return name.replace("_", " "), figures["made"], share, figures["answered"], *means
 
 
 def _counts(counts: dict[str, int]) -> str:
