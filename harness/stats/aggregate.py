@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from harness.errors import SpecError
-from harness.stats.clustered import FloatArray, check_level, scores
+from harness.stats.clustered import FloatArray, check_options, scores
 from harness.stats.intervals import wilson_mean
 
 
@@ -113,7 +113,7 @@ def _of_shares(statistic: Aggregate, runs: list[FloatArray], level: float) -> Se
 
 def _jackknife(statistic: Aggregate, runs: list[FloatArray], level: float) -> tuple[float, float]:
     """The statistic and its standard error, leaving out one seed with all its tasks, of all methods."""
-    check_level(level)
+    check_options(level)
     n_seeds = len(runs[0])
     left_out_S = np.array([statistic([np.delete(array, seed, axis=0) for array in runs]) for seed in range(n_seeds)])
     return statistic(runs), float(np.sqrt((n_seeds - 1) * left_out_S.var()))

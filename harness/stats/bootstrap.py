@@ -4,7 +4,7 @@ A resample draws C clusters with replacement; with multiplicities w_c its mean o
 of a block of resamples are one matrix product of multiplicities and totals. All models share the draws: that pairs them, and drawing is the
 larger part of the time.
 
-Memory: blocks hold at most `_BLOCK` multiplicities (64 MiB); the distribution itself is resamples × statistics float64.
+Memory: blocks hold at most `_BLOCK` multiplicities (16 MiB with their draws); the distribution itself is resamples × statistics float64.
 
 Source: Efron & Tibshirani 1993, chapters 13–14 (percentile, BCa) and 12.5 (studentised); field bootstraps: Cameron, Gelbach & Miller 2008.
 """
@@ -21,13 +21,13 @@ import numpy.typing as npt
 from scipy import stats
 
 from harness.errors import SpecError
-from harness.stats.clustered import FloatArray, check_level, cluster_codes, floor_variance, scores
+from harness.stats.clustered import FloatArray, check_options, cluster_codes, floor_variance, scores
 from harness.stats.paired import pair_columns
 
 Method = Literal["bca", "percentile", "studentised"]
 Statistic = Callable[[FloatArray], FloatArray]
 """Maps means (..., M) to statistics (..., D)."""
-_BLOCK = 4_000_000
+_BLOCK = 1_000_000
 _LARGEST = 2**28
 """Numbers in a distribution: 2 GiB."""
 _ZERO = 1e-14
@@ -72,7 +72,7 @@ def bootstrap(
     Raises:
         SpecError: a score that is no finite number, fewer than 2 clusters, or a statistic that is not finite in some resample.
     """
-    sample = _sample(data_N_M, clusters_N, resamples, level)
+    sample = _sample(data_N_M, clusters_N, resamples, level, value_range)
     estimate = _evaluate(statistic, sample.mean_M, sample)
     _refuse_large(resamples, len(estimate))
     distribution = np.empty((resamples, len(estimate)))
@@ -109,7 +109,7 @@ def paired_bootstrap(
     Raises:
         SpecError: as `bootstrap`; a pair that names no column.
     """
-    sample = _sample(scores_N_M, clusters_N, resamples, level)
+    sample = _sample(scores_N_M, clusters_N, resamples, level, score_range)
     first, second = pair_columns(pairs, len(sample.mean_M))
     if method != "studentised":
         return bootstrap(
@@ -155,8 +155,8 @@ class _Sample:
     n_clusters: int
 
 
-def _sample(data_N_M: npt.ArrayLike, clusters_N: npt.ArrayLike | None, resamples: int, level: float) -> _Sample:
-    check_level(level)
+def _sample(data_N_M: npt.ArrayLike, clusters_N: npt.ArrayLike | None, resamples: int, level: float, value_range: float) -> _Sample:
+    check_options(level, value_range)
     data = scores(data_N_M, key="data_N_M", ndim=2)
     codes, sizes_C = cluster_codes(clusters_N, len(data))
     if len(sizes_C) < 2:

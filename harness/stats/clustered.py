@@ -23,6 +23,8 @@ from harness.errors import SpecError
 FloatArray = npt.NDArray[np.float64]
 Correction = Literal["CR2", "CR1"]
 _ZERO = 1e-14
+_LARGEST = 1e30
+"""Powers of scores, up to the sixth, must stay finite."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def mean_t(
     score_range: float = 1.0,
 ) -> ClusterEstimate:
     """Mean of one value an item (a score, a paired difference) with a t interval over clusters; Args and Raises of `paired_t`."""
-    check_level(level)
+    check_options(level, score_range)
     values = scores(values_N, key="values_N", ndim=1)
     codes, sizes_G = cluster_codes(clusters_N, len(values))
     n, n_clusters = len(values), len(sizes_G)
@@ -129,11 +131,11 @@ def scores(values: npt.ArrayLike, *, key: str, ndim: int) -> FloatArray:
     """`values` as a float array.
 
     Raises:
-        SpecError: not numbers, another number of axes, empty, or a value that is not finite (its place is named).
+        SpecError: not numbers, another number of axes, empty, or a value that is not finite (its place is named) or beyond ±1e30.
     """
     try:
         array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise SpecError(f"expected an array of numbers with {ndim} axes", key=key) from None
     if array.ndim != ndim or not array.size:
         raise SpecError(f"expected at least one number, in {ndim} axes", key=key, value=array.shape)
@@ -142,6 +144,8 @@ def scores(values: npt.ArrayLike, *, key: str, ndim: int) -> FloatArray:
         raise SpecError(
             f"{(~finite).sum()} of {array.size} scores are missing or infinite, the first at {place}; drop incomplete items", key=key
         )
+    if np.abs(array).max() > _LARGEST:
+        raise SpecError(f"scores beyond ±{_LARGEST:g} are no scores", key=key, value=float(array.flat[np.abs(array).argmax()]))
     return array
 
 
@@ -166,7 +170,9 @@ def cluster_codes(labels_N: npt.ArrayLike | None, n_items: int, *, key: str = "c
     return codes, sizes.astype(np.float64)
 
 
-def check_level(level: float) -> None:
-    """Raises SpecError unless the confidence level lies strictly between 0 and 1."""
+def check_options(level: float, score_range: float = 1.0) -> None:
+    """Raises SpecError unless the confidence level lies strictly between 0 and 1 and the range of scores is above 0."""
     if not 0 < level < 1:
         raise SpecError("a confidence level lies between 0 and 1", key="level", value=level)
+    if not 1 / _LARGEST < score_range < _LARGEST:
+        raise SpecError("the range of scores is a number above 0", key="score_range", value=score_range)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from harness.errors import SpecError
-from harness.stats.clustered import FloatArray, check_level, scores
+from harness.stats.clustered import FloatArray, check_options, scores
 
 ComparatorCost = Literal["first reach", "whole run"]
 
@@ -96,7 +96,7 @@ def cost_ratio(
     Raises:
         SpecError: unequal or no seeds, or a curve whose costs are negative or not increasing, or with values that are no finite number.
     """
-    check_level(level)
+    check_options(level)
     if len(treatment_S) != len(comparator_S) or not treatment_S:
         raise SpecError("expected one curve a seed of each method", key="comparator_S", value=(len(treatment_S), len(comparator_S)))
     seeds = tuple(

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from harness.errors import SpecError
-from harness.stats.clustered import ClusterEstimate, FloatArray, check_level, cluster_codes, mean_t, scores
+from harness.stats.clustered import ClusterEstimate, FloatArray, check_options, cluster_codes, mean_t, scores
 
 Weighting = Literal["macro", "micro"]
 
@@ -61,7 +61,7 @@ def group_mean(
     Raises:
         SpecError: a value that is no finite number, a group with fewer than 2 items or clusters, a cluster that lies in two groups.
     """
-    check_level(level)
+    check_options(level, score_range)
     values = scores(values_N, key="values_N", ndim=1)
     codes, sizes_K = cluster_codes(groups_N, len(values), key="groups_N")
     labels = np.unique(np.asarray(groups_N))
