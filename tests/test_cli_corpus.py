@@ -93,7 +93,7 @@ def test_show_draws_lineages_with_reward_parts_apart(capsys: pytest.CaptureFixtu
     code, out, _ = call(capsys, "show", corpus)
     assert code == 0
     assert out.splitlines()[:11] == [
-        "seed seed-a · letters",
+        "seed seed-a",
         "Write.",
         "└── deepen · kept · passed 1 of 4",
         "    validity 1.00 × novelty 0.50 × learnability 0.75 = reward 0.38",
@@ -103,7 +103,7 @@ def test_show_draws_lineages_with_reward_parts_apart(capsys: pytest.CaptureFixtu
         "        Write about two.",
         "        └── deepen · rejected: duplicate",
         "            Write about three.",
-        "seed seed-b · letters",
+        "seed seed-b",
     ]
     assert "4 instructions from 2 seeds, 3 kept" in out
     assert "verified by: rule 2, consistency 1" in out
@@ -142,6 +142,20 @@ def test_whole_text_goes_to_a_pipe_and_a_cut_one_to_a_terminal(capsys: pytest.Ca
     assert lines[-1].endswith("…")
 
 
+def test_a_cut_text_starts_where_it_departs_from_its_parent(tmp_path: Path) -> None:
+    parent = "Tell me of " + "rivers and " * 9 + "lakes."
+    lineage = [{"operation": "seed", "text": parent}, {"operation": "deepen", "text": ""}]
+    added, replaced = parent + " Say why.", "Now sing of " + "rivers and " * 9 + "lakes."
+    rows = [corpus_row("a", instruction=added, lineage=lineage), corpus_row("b", instruction=replaced, lineage=lineage)]
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=50)
+    print_trees(terminal, read_rows(write_rows(tmp_path / "c.jsonl", rows)), {0, 1})
+    lines = [line.strip(" │") for line in re.sub(r"\x1b\[[0-9;]*m", "", terminal.file.getvalue()).splitlines()]
+    assert lines[4].startswith("…")
+    assert lines[4].endswith("lakes. Say why.")
+    assert len(lines[4]) == 50 - 4, "filled with what comes before the change"
+    assert lines[7] == "Now sing of rivers and rivers and rivers and …"
+
+
 def test_model_text_is_inert_in_the_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     lineage = [{"operation": "seed", "text": HOSTILE}]
     hostile = {"family": HOSTILE, "operation": HOSTILE, "reject_reason": HOSTILE, "lineage": lineage}
@@ -150,7 +164,7 @@ def test_model_text_is_inert_in_the_terminal(capsys: pytest.CaptureFixture[str],
     assert code == 0
     assert "\x1b" not in out
     assert "\u202e" not in out
-    assert out.count("[bold red]not markup[/] ⟨U+001B⟩[31mred") >= 6
+    assert out.count("[bold red]not markup[/] ⟨U+001B⟩[31mred") >= 5
     assert ":smile:" in out
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
@@ -17,6 +18,8 @@ WIDEST_COLUMNS = 1_000_000
 """Of a line that goes to a file or pipe, where text is never cut."""
 DEEPEST_INDENT = 8
 """Generations that are indented; later ones stand below the eighth, or nothing would be left of the line."""
+INDENT_COLUMNS = 4
+"""Of each generation, in a tree as rich draws it."""
 _HEADS = ("operation", "made", "kept", "ans-\nwered", "pass\nrate", "valid-\nity", "nov-\nelty", "learn-\nability", "reward")
 
 
@@ -32,7 +35,7 @@ def print_trees(writer: Console, rows: Sequence[Row], matching: Collection[int])
         by_seed.setdefault(row["seed_id"], []).append((row, index in matching))
     for seed_id, own in by_seed.items():
         if any(matches for _, matches in own):
-            writer.print(_tree(seed_id, own, cut=writer.is_terminal))
+            writer.print(_tree(seed_id, own, width=writer.width if writer.is_terminal else None))
 
 
 def print_summary(writer: Console, summary: Row) -> None:
@@ -50,15 +53,18 @@ def figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def _tree(seed_id: str, rows: Sequence[tuple[Row, bool]], *, cut: bool) -> Tree:
-    """One seed's tree; a row whose parent is not above it hangs from the seed, so no chain of parents can form a ring."""
-    first = rows[0][0]
-    start = first["lineage"][0]["text"] if first["lineage"] else ""
-    root = Tree(_label([("seed ", "bold"), (seed_id, "bold"), (f" · {first['family']}", "dim")], "", start, cut=cut), guide_style="dim")
+def _tree(seed_id: str, rows: Sequence[tuple[Row, bool]], *, width: int | None) -> Tree:
+    """One seed's tree; a row whose parent is not above it hangs from the seed, so no chain of parents can form a ring.
+
+    Args:
+        width: columns to cut lines to; None leaves them whole.
+    """
+    lineage = rows[0][0]["lineage"]
+    root = Tree(_label([("seed ", "bold"), (seed_id, "bold")], "", lineage[0]["text"] if lineage else "", width=width), guide_style="dim")
     nodes: dict[str, tuple[Tree, int]] = {}
     for row, matches in _with_ancestors(rows):
         above, depth = nodes.get(row["parent_id"], (root, 0))
-        node = above.add(_node_label(row, matches, cut=cut))
+        node = above.add(_node_label(row, matches, width=None if width is None else max(1, width - INDENT_COLUMNS * (depth + 1))))
         nodes[row["id"]] = (node, depth + 1) if depth + 1 < DEEPEST_INDENT else (above, depth)
     return root
 
@@ -73,7 +79,7 @@ def _with_ancestors(rows: Sequence[tuple[Row, bool]]) -> list[tuple[Row, bool]]:
     return chosen[::-1]
 
 
-def _node_label(row: Row, matches: bool, *, cut: bool) -> Text:
+def _node_label(row: Row, matches: bool, *, width: int | None) -> Text:
     verdict = ("kept", "green") if row["kept"] else ("rejected", "red")
     head = [(row["operation"], "bold" if matches else "dim"), (" · ", "dim"), verdict if matches else (verdict[0], "dim")]
     if row["reject_reason"]:
@@ -82,18 +88,32 @@ def _node_label(row: Row, matches: bool, *, cut: bool) -> Text:
         head.append((f" · passed {row['pass_rate'] * row['samples']:.0f} of {row['samples']}", ""))
     reward = row["reward"]
     parts = " × ".join(f"{part} {figure(reward[part])}" for part in ("validity", "novelty", "learnability"))
-    return _label(head, f"{parts} = reward {figure(reward['total'])}" if reward["validity"] else "", row["instruction"], cut=cut)
+    figures = f"{parts} = reward {figure(reward['total'])}" if reward["validity"] else ""
+    parent = row["lineage"][-2]["text"] if len(row["lineage"]) > 1 else ""
+    return _label(head, figures, row["instruction"], parent, width=width)
 
 
-def _label(head: Sequence[tuple[str, str]], figures: str, text: str, *, cut: bool) -> Text:
+def _label(head: Sequence[tuple[str, str]], figures: str, text: str, parent: str = "", *, width: int | None) -> Text:
     """A heading, and below it figures and a text: all of any origin, so made inert, their white space collapsed."""
-    label = Text(no_wrap=True, overflow="ellipsis" if cut else "ignore")
+    label = Text(no_wrap=True, overflow="ignore" if width is None else "ellipsis")
     for part, style in head:
         label.append(_one_line(part), style)
     if figures:
         label.append(f"\n{figures}", "dim")
     shown = _one_line(text).strip()
+    if width is not None:
+        shown = _from_the_change(shown, _one_line(parent).strip(), width)
     return label.append(f"\n{shown}") if shown else label
+
+
+def _from_the_change(text: str, parent: str, width: int) -> str:
+    """What fits of a text: where it is too long, what it has in common with its parent's beginning is left out first."""
+    common = next((index for index, pair in enumerate(zip(text, parent, strict=False)) if pair[0] != pair[1]), min(len(text), len(parent)))
+    if cell_len(text) <= width or not common:
+        return text
+    # A wide character takes two columns, so its line may come out shorter than it could be, never longer than what is cut anyway.
+    start = min(text.rfind(" ", 0, common + 1) + 1, len(text) - width + 1)
+    return "…" + text[start:] if start > 0 else text
 
 
 def _one_line(text: str) -> str:
