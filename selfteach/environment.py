@@ -51,6 +51,10 @@ class EnvironmentConfig(BaseModel):
     rouge_l: float = Field(default=0.7, gt=0, le=1)
     cosine: float = Field(default=0.97, gt=0, le=1)
 
+    def limits(self, *, must_verify: bool) -> Limits:
+        """Thresholds of the elimination rules."""
+        return Limits(max_words=self.max_words, rouge_l=self.rouge_l, cosine=self.cosine, must_verify=must_verify)
+
 
 @dataclass
 class _Lineage:
@@ -103,6 +107,8 @@ class Environment:
         operations: what the executor knows, "stop" excluded.
         contaminated: whether a text overlaps evaluation items.
         reviewer: asked, beside the rules, whether a child says something new; None where rules suffice.
+        must_verify: reject what no rule can check; False where answers may be accepted by self-consistency.
+        seed_embeddings_N_D: of the seeds' texts, where they are known already.
     """
 
     seeds: Sequence[Demonstration]
@@ -113,6 +119,8 @@ class Environment:
     contaminated: Callable[[str], bool]
     config: EnvironmentConfig
     reviewer: Reviewer | None = None
+    must_verify: bool = True
+    seed_embeddings_N_D: Floats | None = None
     _pass_rates: dict[str, float] = field(default_factory=dict)
     _deck: list[int] = field(default_factory=list)
     _made: int = 0
@@ -121,12 +129,12 @@ class Environment:
         assert self.seeds, "no seeds"
         assert STOP not in self.operations, self.operations
         self.actions = (*self.operations, STOP)
-        embeddings_N_D = self.encoder.encode([seed.instruction.text for seed in self.seeds])
-        self._seed_embeddings = embeddings_N_D
+        if self.seed_embeddings_N_D is None:
+            self.seed_embeddings_N_D = self.encoder.encode([seed.instruction.text for seed in self.seeds])
+        embeddings_N_D = self._seed_embeddings = self.seed_embeddings_N_D
         # The same for every trial, so that a saved policy keeps its meaning.
         self._projection = generator("selfteach", "state-projection").normal(size=(embeddings_N_D.shape[1], PROJECTED))
-        limits = Limits(max_words=self.config.max_words, rouge_l=self.config.rouge_l, cosine=self.config.cosine)
-        self._context = Context(Kept(), limits, self.contaminated)
+        self._context = Context(Kept(), self.config.limits(must_verify=self.must_verify), self.contaminated)
         for seed, embedding in zip(self.seeds, embeddings_N_D, strict=True):
             self._context.kept.add(seed.instruction.text, embedding)
         self._lineages: list[_Lineage] = []

@@ -1,17 +1,18 @@
 """The self-instruct RL system as a method: a policy evolves instructions, the student answers, verified answers train it.
 
-Instructor: the policy (selfteach.policy). Executor: rules (selfteach.operations). Reviewer: elimination rules, and the pool's verifier.
-Responder: the student before training, prompted few-shot (selfteach.respond). `evol_instruct` is the same with operations drawn at
-random: the control that the published work lacked.
+Instructor: the policy (selfteach.policy, selfteach.policies, selfteach.grpo_lm). Who plays executor, reviewer and responder is the cast's
+matter (selfteach.cast); by default rules, rules, and the student before training. `evol_instruct` is the same with operations drawn at
+random: the control that the published work lacked. `mdp: faithful` is the published system (selfteach.faithful).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from harness.core.budget import Ledger
 from harness.core.pool import TaskPool
@@ -20,34 +21,71 @@ from harness.errors import BudgetExceeded, SpecError
 from harness.models.embed import DEFAULT_EMBEDDER, Embedder
 from harness.models.finetune import FinetuneConfig, finetune
 from harness.models.student import Student
+from selfteach.cast import Cast, CastConfig
 from selfteach.corpus import Entry, manifest, write_corpus, write_manifest
-from selfteach.environment import Environment, EnvironmentConfig
+from selfteach.environment import STOP, Environment, EnvironmentConfig
 from selfteach.evolve import Evolution, evolve
-from selfteach.operations import OPERATIONS, RuleExecutor
-from selfteach.policy import LearnedPolicy, Policy, RandomPolicy, improve_by_ppo, save_policy
-from selfteach.respond import Responder, ResponderConfig, demonstration_turns
-from selfteach.trpo import improve_by_trpo
+from selfteach.faithful.evolve import Players, evolve_faithfully
+from selfteach.faithful.quirks import FaithfulConfig
+from selfteach.grpo_lm.config import GrpoConfig
+from selfteach.language.models import STUDENT
+from selfteach.operations import OPERATIONS
+from selfteach.policies import check_policy_name, make
+from selfteach.policy import save_policy
+from selfteach.respond import Responder, demonstration_turns
+from selfteach.roles import Floats
 
-PolicyName = Literal["ppo", "trpo", "random"]
+GRPO_LM = "grpo_lm"
+PROMPT_TOKENS = 512
+"""What an operation's prompt with its examples is reckoned at, until an episode has shown what operations cost."""
 
 
-class EvolConfig(BaseModel):
+class EvolConfig(CastConfig):
     """Settings that the self-instruct RL system shares with its control."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     evolve_share: float = Field(default=0.5, gt=0, lt=1)
     """Share of the budget for evolving and answering; the rest fine-tunes."""
+    operations: tuple[str, ...] = Field(default=OPERATIONS, min_length=1)
+    """What the policy may choose from, besides "stop"."""
     embedder: str = DEFAULT_EMBEDDER
     environment: EnvironmentConfig = EnvironmentConfig()
-    responder: ResponderConfig = ResponderConfig()
     finetune: FinetuneConfig = FinetuneConfig()
+
+    @field_validator("operations")
+    @classmethod
+    def _known_operations(cls, operations: tuple[str, ...]) -> tuple[str, ...]:
+        for operation in operations:
+            if operation not in OPERATIONS:
+                raise SpecError("expected an operation", value=operation, valid=OPERATIONS)
+        if len(set(operations)) < len(operations):
+            raise SpecError("expected each operation once", value=list(operations))
+        return operations
 
 
 class SelfTeachConfig(EvolConfig):
     """Settings of the self-instruct RL system."""
 
-    policy: PolicyName = "ppo"
+    policy: str = "ppo"
+    """ppo, trpo, bandit, random, fixed:<operation>, schedule:<operation>,..., or grpo_lm: the language model writes the instructions."""
+    mdp: Literal["corrected", "faithful"] = "corrected"
+    """faithful: the published system; its policy is its own."""
+    faithful: FaithfulConfig = FaithfulConfig()
+    grpo: GrpoConfig = GrpoConfig()
+
+    @model_validator(mode="after")
+    def _policy_fits(self) -> SelfTeachConfig:
+        check_policy_name(self.policy, (*self.operations, STOP), others=(GRPO_LM,))
+        if self.policy == GRPO_LM and self.responder.verification == "rule":
+            raise SpecError(
+                'expected "consistency" or "either" where the language model writes the instructions: they have no verifier',
+                key="responder.verification",
+                value=self.responder.verification,
+            )
+        if self.mdp == "faithful" and self.operations != OPERATIONS:
+            raise SpecError("the faithful MDP has all six operations", key="operations", value=list(self.operations))
+        return self
 
 
 class SelfTeach:
@@ -60,8 +98,8 @@ class SelfTeach:
     def train(
         self, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, config: SelfTeachConfig, out: Path
     ) -> Student:
-        """Trains the student in place; writes corpus.jsonl, manifest.json and policy.safetensors to `out`."""
-        return _train(config.policy, student, pool, ledger, rng=rng, config=config, out=out)
+        """Trains the student in place; writes corpus.jsonl, manifest.json and the policy to `out`."""
+        return _train(config, student, pool, ledger, rng=rng, out=out)
 
 
 class EvolInstruct:
@@ -75,84 +113,126 @@ class EvolInstruct:
         self, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, config: EvolConfig, out: Path
     ) -> Student:
         """As `SelfTeach.train`."""
-        return _train("random", student, pool, ledger, rng=rng, config=config, out=out)
+        return _train(SelfTeachConfig(**config.model_dump(), policy="random"), student, pool, ledger, rng=rng, out=out)
 
 
-def make_policy(name: PolicyName, state_size: int, n_actions: int, *, rng: np.random.Generator) -> Policy:
-    """A fresh policy by name."""
-    if name == "random":
-        return RandomPolicy(n_actions)
-    improve = improve_by_ppo if name == "ppo" else improve_by_trpo
-    return LearnedPolicy(state_size, n_actions, improve=improve, rng=rng)
+@dataclass(frozen=True)
+class _Stage:
+    """What evolving works with: the roles opened, the seeds embedded, the compute it may spend."""
+
+    config: SelfTeachConfig
+    student: Student
+    pool: TaskPool
+    ledger: Ledger
+    seeds: list[Demonstration]
+    embedder: Embedder
+    seed_embeddings_N_D: Floats
+    cast: Cast
+    max_flops: float
+    out: Path
+
+    @property
+    def must_verify(self) -> bool:
+        """Whether an instruction that no rule can check is of no use."""
+        return self.config.responder.verification == "rule"
 
 
-def _train(
-    policy_name: PolicyName, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, config: EvolConfig, out: Path
-) -> Student:
+def _train(config: SelfTeachConfig, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, out: Path) -> Student:
     started_at, budget = ledger.spent(ledger.account), ledger.remaining()
     assert np.isfinite(budget), "self-teaching needs a budget"
     if student.ledger is not ledger:
         student.attach(ledger)
-    policy_rng, evolve_rng, finetune_rng = rng.spawn(3)
+    evolve_rng, finetune_rng = rng.spawn(2)
     seeds = pool.seeds()
     if not seeds:
         raise SpecError("expected a pool with seed demonstrations", key="pool")
+    cast = Cast(config, student, pool, ledger, seeds)
     embedder = Embedder.load(config.embedder)
     embedder.attach(ledger)
-    policy, evolution = _evolve(policy_name, student, pool, ledger, seeds, embedder, budget, policy_rng, evolve_rng, config)
     out.mkdir(parents=True, exist_ok=True)
+    try:
+        seed_embeddings_N_D = embedder.encode([seed.instruction.text for seed in seeds])
+    except BudgetExceeded as refusal:
+        evolution = Evolution(ended=f"budget refused: {refusal}")
+    else:
+        max_flops = config.evolve_share * budget - (ledger.spent(ledger.account) - started_at)
+        stage = _Stage(config, student, pool, ledger, seeds, embedder, seed_embeddings_N_D, cast, max_flops, out)
+        evolution = _evolve_faithfully(stage, evolve_rng) if config.mdp == "faithful" else _evolve(stage, evolve_rng)
     write_corpus(evolution.entries, out / "corpus.jsonl")
-    if policy is not None:
-        save_policy(policy, out / "policy.safetensors")
     examples = training_examples(seeds, evolution.entries)
-    write_manifest(_manifest(policy_name, evolution, ledger, seeds=len(seeds), examples=len(examples)), out / "manifest.json")
+    write_manifest(_manifest(config, cast, evolution, ledger, seeds=len(seeds), examples=len(examples)), out / "manifest.json")
     left = budget - (ledger.spent(ledger.account) - started_at)
     finetune(student, examples, ledger, config=config.finetune, rng=finetune_rng, max_flops=left)
     return student
 
 
-def _evolve(
-    policy_name: PolicyName,
-    student: Student,
-    pool: TaskPool,
-    ledger: Ledger,
-    seeds: list[Demonstration],
-    embedder: Embedder,
-    budget: float,
-    policy_rng: np.random.Generator,
-    evolve_rng: np.random.Generator,
-    config: EvolConfig,
-) -> tuple[Policy | None, Evolution]:
-    """The evolve phase; no policy and no entries when not even the seeds' embeddings were affordable."""
-    started_at = ledger.spent(ledger.account)
-    responder = Responder(student, pool, ledger, seeds, config=config.responder)
-    try:
-        environment = Environment(
-            seeds,
-            OPERATIONS,
-            RuleExecutor([seed.instruction for seed in seeds]),
-            embedder,
-            responder,
-            pool.contaminated,
-            config.environment,
-        )
-    except BudgetExceeded as refusal:
-        return None, Evolution(ended=f"budget refused: {refusal}")
-    policy = make_policy(policy_name, environment.state_size, len(environment.actions), rng=policy_rng)
-    policy.attach(ledger)
-    evolution = evolve(
-        environment,
-        policy,
-        ledger,
-        max_flops=config.evolve_share * budget - (ledger.spent(ledger.account) - started_at),
-        attempt_flops=responder.bound_flops([seed.instruction for seed in seeds]) / len(seeds),
-        rng=evolve_rng,
+def _evolve(stage: _Stage, rng: np.random.Generator) -> Evolution:
+    """The corrected MDP."""
+    config, ledger = stage.config, stage.ledger
+    policy_rng, responder_rng, loop_rng = rng.spawn(3)
+    responder = stage.cast.responder(stage.seed_embeddings_N_D, rng=responder_rng)
+    environment = Environment(
+        stage.seeds,
+        config.operations,
+        stage.cast.executor(),
+        stage.embedder,
+        responder,
+        stage.pool.contaminated,
+        config.environment,
+        reviewer=None if config.reviewer == "rules" else stage.cast.reviewer(),
+        must_verify=stage.must_verify,
+        seed_embeddings_N_D=stage.seed_embeddings_N_D,
     )
-    return policy, evolution
+    if config.policy == GRPO_LM:
+        # Here and not above: TRL takes seconds to import.
+        from selfteach.grpo_lm.evolve import evolve_by_language
+
+        return evolve_by_language(
+            environment, stage.student, ledger, config=config.grpo, max_flops=stage.max_flops, rng=loop_rng, out=stage.out
+        )
+    policy = make(config.policy, state_size=environment.state_size, actions=environment.actions, rng=policy_rng)
+    policy.attach(ledger)
+    evolution = evolve(environment, policy, ledger, max_flops=stage.max_flops, attempt_flops=_attempt_flops(stage, responder), rng=loop_rng)
+    save_policy(policy, stage.out / "policy.safetensors")
+    return evolution
+
+
+def _evolve_faithfully(stage: _Stage, rng: np.random.Generator) -> Evolution:
+    """The published system."""
+    responder_rng, loop_rng = rng.spawn(2)
+    responder = stage.cast.responder(stage.seed_embeddings_N_D, rng=responder_rng)
+    return evolve_faithfully(
+        stage.seeds,
+        stage.seed_embeddings_N_D,
+        Players(stage.cast.executor(), stage.cast.reviewer(), responder, stage.embedder),
+        stage.pool.contaminated,
+        stage.config.environment.limits(must_verify=stage.must_verify),
+        stage.ledger,
+        stage.config.faithful,
+        max_flops=stage.max_flops,
+        attempt_flops=_executor_flops(stage),
+        rng=loop_rng,
+        out=stage.out,
+    )
+
+
+def _attempt_flops(stage: _Stage, responder: object) -> float:
+    """An upper guess of what one applied operation and its answers cost; an expert's part is learnt as it goes."""
+    answering = (
+        responder.bound_flops([seed.instruction for seed in stage.seeds]) / len(stage.seeds) if isinstance(responder, Responder) else 0.0
+    )
+    return answering + _executor_flops(stage)
+
+
+def _executor_flops(stage: _Stage) -> float:
+    meter = stage.student.meter
+    if stage.config.executor != STUDENT or meter is None:
+        return 0.0
+    return meter.body_flops(1, PROMPT_TOKENS + stage.config.executor_tokens) + stage.config.executor_tokens * meter.head_flops(1)
 
 
 def training_examples(seeds: list[Demonstration], entries: list[Entry]) -> list[tuple[list[Message], str]]:
-    """What the student is fine-tuned on: the seeds' own demonstrations, and every kept entry with its verified response."""
+    """What the student is fine-tuned on: the seeds' own demonstrations, and every kept entry with its accepted response."""
     examples = [([demonstration_turns(seed)[0]], seed.response) for seed in seeds]
     for entry in entries:
         if entry.kept and entry.response is not None:
@@ -160,15 +240,19 @@ def training_examples(seeds: list[Demonstration], entries: list[Entry]) -> list[
     return examples
 
 
-def _manifest(policy_name: PolicyName, evolution: Evolution, ledger: Ledger, *, seeds: int, examples: int) -> dict[str, Any]:
-    note = "nothing was verified: fine-tuned on the seeds alone" if examples == seeds else None
+def _manifest(config: SelfTeachConfig, cast: Cast, evolution: Evolution, ledger: Ledger, *, seeds: int, examples: int) -> dict[str, Any]:
+    note = "nothing was accepted: fine-tuned on the seeds alone" if examples == seeds else None
     phases = {
         f"{row['phase']}:{row['model']}": {"flops": row["flops"], "tokens": row["tokens"], "calls": row["calls"]} for row in ledger.rows()
     }
     return {
-        "policy": policy_name,
+        "mdp": config.mdp,
+        "policy": "faithful" if config.mdp == "faithful" else config.policy,
         "policy_updates": evolution.updates,
         "ended": evolution.ended,
+        "cast": cast.report(),
+        "verification": config.responder.verification,
+        "context": config.responder.context,
         "seeds": seeds,
         "training_examples": examples,
         "note": note,

@@ -18,7 +18,10 @@ from harness.models.student import Student
 from harness.seeds import generator
 from selfteach.corpus import read_corpus
 from selfteach.environment import EnvironmentConfig
+from selfteach.faithful.quirks import FaithfulConfig
 from selfteach.method import EvolConfig, EvolInstruct, SelfTeach, SelfTeachConfig, training_examples
+from selfteach.operations import OPERATIONS
+from selfteach.policies import make
 from selfteach.policy import restore_policy
 from selfteach.respond import ResponderConfig
 
@@ -88,9 +91,7 @@ def test_the_student_learns_and_the_policy_is_saved(selfteach: Trained) -> None:
     losses = [point.value for point in selfteach.ledger.curves if point.curve == "loss"]
     assert np.mean(losses[-5:]) < 0.95 * np.mean(losses[:5])
     assert selfteach.manifest["policy_updates"] >= 2
-    from selfteach.method import make_policy
-
-    policy = make_policy("ppo", 32 + 7 + 4, 7, rng=np.random.default_rng(1))
+    policy = make("ppo", state_size=32 + 7 + 4, actions=(*OPERATIONS, "stop"), rng=np.random.default_rng(1))
     restore_policy(policy, selfteach.out / "policy.safetensors")
 
 
@@ -126,20 +127,82 @@ def test_the_control_differs_in_the_policy_alone(selfteach: Trained, tiny_model:
     assert 0.98 * BUDGET <= control.ledger.spent() <= BUDGET
     assert control.manifest["policy"] == "random"
     assert not any(row["phase"] == "policy" and row["flops"] for row in control.ledger.rows())
-    assert EvolConfig().model_dump() == {key: value for key, value in SelfTeachConfig().model_dump().items() if key != "policy"}
+    assert EvolConfig().model_dump().items() <= SelfTeachConfig().model_dump().items()
+    assert SelfTeachConfig().model_dump().keys() - EvolConfig().model_dump().keys() == {"policy", "mdp", "faithful", "grpo"}
     entropies = [point.value for point in control.ledger.curves if point.curve == "operation entropy"]
     assert max(entropies) > 1.0
     assert SelfTeach.name != EvolInstruct.name
 
 
-def test_trpo_trains_too(tiny_model: Path, tmp_path: Path) -> None:
-    trained = Trained(tiny_model, tmp_path, policy="trpo")
+@pytest.mark.parametrize("policy", ["trpo", "bandit"])
+def test_other_policies_train_too(tiny_model: Path, tmp_path: Path, policy: str) -> None:
+    trained = Trained(tiny_model, tmp_path, policy=policy)
     assert trained.manifest["policy_updates"] >= 2
+    assert (tmp_path / "policy.safetensors").is_file()
+
+
+def test_a_fixed_policy_and_fewer_operations_do_what_they_say(tiny_model: Path, tmp_path: Path) -> None:
+    operations = ("breadth", "add_constraint")
+    fixed = Trained(tiny_model, tmp_path / "fixed", policy="fixed:deepen")
+    assert {entry.operation for entry in fixed.entries} == {"deepen"}
+    fewer = Trained(tiny_model, tmp_path / "fewer", policy="random", operations=operations)
+    assert {entry.operation for entry in fewer.entries} == set(operations)
+
+
+def test_consistency_alone_calls_no_verifier(tiny_model: Path, tmp_path: Path) -> None:
+    responder = ResponderConfig(instruction_tokens=8, reasoning_tokens=8, verification="consistency", samples=6)
+    trained = Trained(tiny_model, tmp_path, responder=responder)
+    assert trained.manifest["counters"]["verifications"] == 0
+    assert {entry.verified_by for entry in trained.entries} <= {None, "consistency"}
+    assert math.isclose(trained.ledger.spent(), BUDGET, rel_tol=0.02)
+
+
+def test_the_faithful_mdp_trains_generates_answers_and_fine_tunes(tiny_model: Path, tmp_path: Path) -> None:
+    trained = Trained(tiny_model, tmp_path, mdp="faithful", faithful=FaithfulConfig(environment_steps=24))
+    assert trained.manifest["policy_updates"] == 4
+    assert trained.manifest["policy"] == "faithful"
+    assert len(trained.entries) == 6 * len(make_seeds())
+    steps = [entry.operation for entry in trained.entries if entry.seed_id == trained.entries[0].seed_id]
+    assert (steps[1], steps[4]) == ("breadth", "breadth")
+    assert "breadth" not in (steps[0], steps[2], steps[3], steps[5])
+    assert any(entry.kept and entry.response for entry in trained.entries)
+    assert all(entry.reject_reason for entry in trained.entries if not entry.kept)
+    assert math.isclose(trained.ledger.spent(), BUDGET, rel_tol=0.02)
+    assert (tmp_path / "policy.safetensors").is_file()
+
+
+def test_a_language_model_executor_needs_no_verifier(tiny_model: Path, tmp_path: Path) -> None:
+    responder = ResponderConfig(instruction_tokens=8, reasoning_tokens=8, verification="either")
+    trained = Trained(tiny_model, tmp_path, executor="student", executor_tokens=8, reviewer="student", responder=responder)
+    assert trained.manifest["cast"] == {"executor": "student", "reviewer": "student", "responder": "student"}
+    assert trained.manifest["counters"]["queries"] == 0
+    assert any(row["phase"] == "execute" and row["flops"] for row in trained.ledger.rows())
+    assert trained.ledger.spent() <= BUDGET
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"policy": "pop"}, "ppo"),
+        ({"policy": "fixed:deepn"}, "deepen"),
+        ({"policy": "fixed:deepen", "operations": ["breadth"]}, "deepen"),
+        ({"executor": "student"}, "verification"),
+        ({"policy": "grpo_lm"}, "verification"),
+        ({"operations": ["bredth"]}, "breadth"),
+        ({"operations": ["breadth", "breadth"]}, "once"),
+        ({"mdp": "faithful", "operations": ["breadth"]}, "all six"),
+        ({"responder_model": "rules"}, "student"),
+        ({"executor": {"base_url": "http://localhost/v1"}, "responder": {"verification": "either"}}, "model"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        SelfTeachConfig.model_validate(settings)
 
 
 def test_without_a_verified_response_the_seeds_alone_train(tiny_model: Path, tmp_path: Path) -> None:
     trained = Trained(tiny_model, tmp_path, never=True)
-    assert trained.manifest["note"] == "nothing was verified: fine-tuned on the seeds alone"
+    assert trained.manifest["note"] == "nothing was accepted: fine-tuned on the seeds alone"
     assert trained.manifest["kept"] == 0
     assert trained.moved
     assert trained.ledger.spent() >= 0.98 * BUDGET
