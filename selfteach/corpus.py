@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,16 +108,11 @@ def as_dataset(path: Path) -> Dataset:
     return corpus_export.as_dataset(read_rows(path))
 
 
-def manifest(entries: Sequence[Entry], *, roles: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Counts of a corpus: kept, rejected by reason (figures stripped off), by operation and family, means over the answered.
-
-    Args:
-        roles: who played executor, reviewer, responder: names of models, or "rules".
-    """
+def manifest(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Counts of a corpus: kept, rejected by reason (figures stripped off), by operation and family, means over the answered."""
     answered = [entry for entry in entries if entry.pass_rate is not None]
     rejected = [(entry.operation, reason_kind({"reject_reason": entry.reject_reason})) for entry in entries if not entry.kept]
     return {
-        **({"roles": dict(roles)} if roles is not None else {}),
         "entries": len(entries),
         "kept": sum(entry.kept for entry in entries),
         "answered": len(answered),

@@ -127,7 +127,5 @@ def test_manifest_counts(tmp_path: Path) -> None:
     assert counts["rejected_by_operation"] == {"breadth": {"near duplicate": 1}, "deepen": {"near duplicate": 1, "no verified response": 1}}
     assert counts["verified_by"] == {"rule": 1}
     assert counts["mean_pass_rate"] == 0.125
-    assert "roles" not in counts
-    assert manifest([], roles={"executor": "rules"})["roles"] == {"executor": "rules"}
     write_manifest(counts, tmp_path / "manifest.json")
     assert json.loads((tmp_path / "manifest.json").read_text()) == counts
