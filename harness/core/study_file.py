@@ -21,6 +21,10 @@ from harness.errors import SpecError
 Location = tuple[str | int, ...]
 
 
+MERGE = "tag:yaml.org,2002:merge"
+"""YAML's `<<`: takes in another mapping's keys."""
+
+
 class StudyFile:
     """A study file while it is checked: remembers the line of every key for messages."""
 
@@ -87,6 +91,12 @@ class StudyFile:
             seen: set[str] = set()
             for key, value in node.value:
                 inner = (*location, str(key.value))
+                if key.tag == MERGE:
+                    # The lines of what is merged in; keys of this mapping's own overwrite them.
+                    for merged in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                        self._note_lines(merged, location)
+                    self.lines[location] = node.start_mark.line + 1
+                    continue
                 if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
                     self.lines[inner] = key.start_mark.line + 1
                     raise self.fail("keys must be text", inner)

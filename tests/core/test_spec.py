@@ -156,6 +156,27 @@ def test_broken_yaml_is_told_with_its_line(tmp_path: Path, text: str, told: str)
     assert told in str(caught.value)
 
 
+def test_settings_can_be_shared_by_anchor_and_merge(tmp_path: Path) -> None:
+    methods = """
+methods:
+  - {name: toy_sft, variant: slow, config: &shared {learning_rate: 1.0e-4}}
+  - name: toy_sft
+    variant: %s
+    config:
+      <<: *shared
+      learning_rate: %s
+"""
+    rest = yaml.safe_dump({key: value for key, value in GOOD.items() if key != "methods"})
+    study = load_study(write(tmp_path, rest + methods % ("fast", "1.0e-3")))
+    assert [method.config for method in study.methods] == [{"learning_rate": 1e-4}, {"learning_rate": 1e-3}]
+    text = rest + methods % ("fast", "quick")
+    number = text.splitlines().index("      learning_rate: quick") + 1
+    with pytest.raises(SpecError, match=rf"study.yaml:{number}: methods\[1\]\.config\.learning_rate"):
+        load_study(write(tmp_path, text))
+    with pytest.raises(SpecError, match="written twice"):
+        load_study(write(tmp_path, text.replace("<<: *shared", "learning_rate: 1.0e-4")))
+
+
 def test_a_date_is_text(tmp_path: Path) -> None:
     text = yaml.safe_dump(GOOD) + "title: 2024-13-45\n"
     assert load_study(write(tmp_path, text)).title == "2024-13-45"
