@@ -88,6 +88,9 @@ def train_writer(
             rollout_func=loop.rollout,
         )
         trainer.remove_callback(PrinterCallback)
+        if config.kl_weight > 0:
+            # TRL's copy of adapters that have no effect yet: the reference is the model without any, and costs less.
+            writer.student.model.delete_adapter("ref")
         try:
             with ledger.use_phase("policy"):
                 trainer.train()

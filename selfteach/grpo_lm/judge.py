@@ -12,7 +12,7 @@ from harness.core.records import Completion, Message
 from selfteach.corpus import Entry
 from selfteach.environment import Environment
 from selfteach.language.executor import LanguageExecutor
-from selfteach.language.prompts import LABEL, OPERATION_PROMPTS, Prompt
+from selfteach.language.prompts import OPERATION_PROMPTS
 from selfteach.roles import Floats
 
 SHOTS = 1
@@ -123,4 +123,4 @@ class _Dictation:
 
 def _prompt(operation: str, text: str) -> list[Message]:
     whole = OPERATION_PROMPTS[operation]
-    return Prompt(whole.task, whole.shots[:SHOTS]).conversation(f"{LABEL} {text}")
+    return replace(whole, shots=whole.shots[:SHOTS]).conversation(text)
