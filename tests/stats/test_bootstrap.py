@@ -160,3 +160,18 @@ def test_wrong_pairs_statistics_and_sizes_are_refused():
     with pytest.raises(SpecError, match="2 GiB"):
         paired_bootstrap(data, all_pairs(3), rng=rng(), resamples=10**9)
     assert against(1, 3) == [(0, 1), (2, 1)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "low"), [("studentised", 0.925), ("bca", 0.88), ("percentile", 0.89)])
+def test_coverage_with_twenty_unequal_clusters(method, low):
+    """Skewed graded scores with a cluster effect; the docstring's table comes from the like of this."""
+    random, held = np.random.default_rng(15), 0
+    for _ in range(1500):
+        labels = np.repeat(np.arange(20), np.ceil(random.lognormal(1, 0.8, 20)).astype(int))
+        shared = random.exponential(1, 20)[labels] / 2
+        data = np.stack([shared + random.exponential(1, len(labels)), random.random(len(labels))], axis=1)
+        found = paired_bootstrap(data, [(0, 1)], rng=random, clusters_N=labels, resamples=999, method=method)
+        held += found.low_D[0] <= 1.0 <= found.high_D[0]
+    print(method, held / 1500)
+    assert low <= held / 1500 <= 0.965
