@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
-from harness.core.records import Constraint, Demonstration, Instruction
+from harness.core.records import Demonstration, Instruction
+from harness.seeds import generator
 from selfteach.operations import OPERATIONS
-from selfteach.roles import Outcome, Review
+from selfteach.roles import Answer, Floats, Outcome, Review
 
 LOW, HIGH = 0.60, 0.95
 
@@ -36,15 +39,15 @@ ONE_BEST: Mapping[str, Mapping[str, float]] = {
 
 
 class StubExecutor:
-    """A child says which operation made it and how many came before; its text does not grow."""
+    """A child says which operation made it, after a random number; it never fails, and no elimination rule has anything against it."""
 
     def apply_batch(self, instructions: Sequence[Instruction], operations: Sequence[str], *, rng: np.random.Generator) -> list[Outcome]:
-        """A child for every instruction; never fails."""
+        """A child for every instruction."""
         return [
             Outcome(
                 replace(
                     parent,
-                    text=f"{parent.body} {operation} {parent.step + 1}",
+                    text=f"{parent.body} Number {rng.integers(10**12)}, by {operation}.",
                     parent_id=parent.id,
                     operation=operation,
                     step=parent.step + 1,
@@ -66,12 +69,41 @@ class StubReviewer:
         return [Review(bool(gain), "Not Equal" if gain else "Equal") for gain in accepted]
 
 
+class StubEncoder:
+    """Embeds a text as the bag of its words, each a fixed random direction; unit norm."""
+
+    size = 64
+
+    def encode(self, texts: Sequence[str]) -> Floats:
+        """Embeddings (N, 64)."""
+        rows = [np.sum([_direction(word) for word in text.split()], axis=0) for text in texts]
+        return np.stack([row / np.linalg.norm(row) for row in rows]).astype(np.float32)
+
+
+@lru_cache(maxsize=10_000)
+def _direction(word: str) -> npt.NDArray[np.float64]:
+    return generator("selfteach", "stub-word", word).normal(size=StubEncoder.size)
+
+
 def stub_seeds(n: int = 8) -> list[Demonstration]:
-    """Seeds with nothing to say."""
+    """Seeds with nothing to say; that a generator backs them spares their children the comparison of wordings."""
     return [
         Demonstration(
-            Instruction(f"stub-{index}", "stub", "stub", body=f"Request {index}.", text=f"Request {index}.", constraints=(Constraint("no_commas"),)),
+            Instruction(f"stub-{index}", "stub", "stub", body=f"Request {index}.", text=f"Request {index}.", payload={"generator": "stub"}),
             "Done.",
         )
         for index in range(n)
     ]
+
+
+class StubAnswerer:
+    """Solves everything half of the time."""
+
+    def answer(
+        self, instructions: Sequence[Instruction], *, embeddings_N_D: Floats, max_flops: float, rng: np.random.Generator
+    ) -> list[Answer | None]:
+        """Two of four samples pass, for nothing."""
+        return [Answer(4, 2, "Done.") for _ in instructions]
+
+    def remember(self, instruction: Instruction, response: str, embedding: Floats) -> None:
+        """Needs no examples."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from harness.core.budget import Ledger
+from harness.core.flops import linear_flops
 from harness.models.meter import meter
 from selfteach.faithful.quirks import Quirks
 from selfteach.policy import Floats, Integers, Rollout, advantages
@@ -167,12 +169,13 @@ class FaithfulPolicy:
         max_kl = PUBLISHED_MAX_KL if self.quirks.tiny_kl else MAX_KL
         fisher = fisher_flops(self.actor.mean, len(states_N_D))
         return trust_region_step(
-            parameters, surrogate, divergence, max_kl=max_kl, kl_slack=None, before_fisher=lambda: self._charge(fisher)
+            parameters, surrogate, divergence, max_kl=max_kl, kl_slack=None, before_fisher=lambda: self._charge("policy", fisher)
         )
 
-    def _charge(self, flops: float) -> None:
+    def _charge(self, model: str, flops: float) -> None:
+        """Pays for what happens outside the modules that `meter` watches."""
         if self._ledger is not None:
-            self._ledger.charge("policy", flops, 0)
+            self._ledger.charge(model, flops, 0)
 
     def _logprob(self, states_N_D: Tensor, stored_N_A: Tensor) -> Tensor:
         return self._density(self.actor.mean(states_N_D), stored_N_A)
@@ -200,15 +203,19 @@ class FaithfulPolicy:
         return (log_std_A - old_log_std_A + spread_N_A - 0.5).sum(1)
 
     def _fit_values(self, states_N_D: Tensor, return_N: Tensor) -> float:
-        """L-BFGS on mean squared error plus L2 of all parameters; returns the mean squared error."""
+        """L-BFGS on mean squared error plus L2 of all parameters; returns that loss.
+
+        The gradient is written out: at these sizes automatic differentiation costs twenty times the arithmetic.
+        """
         parameters = list(self.critic.parameters())
+        weights = [layer.weight.numel() for layer in self.critic if isinstance(layer, nn.Linear)]
+        positions = len(states_N_D)
+        flops = linear_flops(weights[0], positions, weight_grad=True)
+        flops += linear_flops(sum(weights[1:]), positions, input_grad=True, weight_grad=True)
 
         def loss(flat: Doubles) -> tuple[float, Doubles]:
-            nn.utils.vector_to_parameters(torch.from_numpy(flat), parameters)
-            error = (self.critic(states_N_D).squeeze(1) - return_N).square().mean()
-            total = error + VALUE_L2 * sum(parameter.square().sum() for parameter in parameters)
-            gradients = torch.autograd.grad(total, parameters)
-            return float(total.detach()), nn.utils.parameters_to_vector(gradients).numpy()
+            self._charge("policy-value", flops)
+            return value_loss(flat, states_N_D.numpy(), return_N.numpy())
 
         start = nn.utils.parameters_to_vector(parameters).detach().numpy().copy()
         found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": VALUE_ITERATIONS})
@@ -230,6 +237,29 @@ class FaithfulPolicy:
         self.normaliser.load_state_dict(_under(state, "normaliser."))
         self.updates = int(state["updates"])
         self._decisions = []
+
+
+def value_loss(flat: Doubles, states_N_D: Doubles, return_N: Doubles) -> tuple[float, Doubles]:
+    """Mean squared error of the value net with parameters `flat` (in torch's order) plus L2, and its gradient, laid out as `flat`."""
+    sizes = (states_N_D.shape[1], HIDDEN, HIDDEN, 1)
+    layers, start = [], 0
+    for inputs, outputs in pairwise(sizes):
+        middle, end = start + inputs * outputs, start + inputs * outputs + outputs
+        layers.append((flat[start:middle].reshape(outputs, inputs), flat[middle:end]))
+        start = end
+    activations = [states_N_D]
+    for index, (weight, bias) in enumerate(layers):
+        reached = activations[-1] @ weight.T + bias
+        activations.append(reached if index == len(layers) - 1 else np.maximum(reached, 0))
+    error_N = activations[-1][:, 0] - return_N
+    back = (2 / len(error_N)) * error_N[:, None]
+    parts: list[Doubles] = []
+    for index in reversed(range(len(layers))):
+        parts = [(back.T @ activations[index]).reshape(-1), back.sum(0), *parts]
+        if index > 0:
+            back = (back @ layers[index][0]) * (activations[index] > 0)
+    loss = float((error_N**2).mean() + VALUE_L2 * flat @ flat)
+    return loss, np.concatenate(parts) + 2 * VALUE_L2 * flat
 
 
 def _under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -32,7 +32,7 @@ class Quirks(BaseModel):
     tiny_kl: bool = True
     """An update may move the policy by a KL of 0.01. Off: by what selfteach.trpo allows."""
     exact_reply: bool = True
-    """The reward is 1 if the reviewer's words are exactly "Not Equal"; "Not Equal." earns nothing. Off: its judgement counts, however put."""
+    """The reward is 1 if the reviewer's words are exactly "Not Equal"; "Not Equal." earns nothing. Off: its judgement counts."""
     normaliser_lost: bool = True
     """Generation starts with empty normaliser statistics. Off: with those of training."""
     constraint_bonus: bool = True

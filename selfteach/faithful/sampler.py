@@ -89,7 +89,9 @@ def generate_faithful(
                 generated.ended = SPENT
                 return generated
             batch, todo = todo[:size], todo[size:]
-            _evolve_batch(generated, batch, policy, states, executor, ledger, config, None if config.quirks.no_elimination else eliminator, rng)
+            _evolve_batch(
+                generated, batch, policy, states, executor, ledger, config, None if config.quirks.no_elimination else eliminator, rng
+            )
             attempt_flops = max(attempt_flops, (ledger.spent(ledger.account) - before) / (size * config.horizon))
         generated.ended = FINISHED
     except BudgetExceeded as refusal:
@@ -187,7 +189,9 @@ def _advance(
     )
 
 
-def _eliminated(child: Instruction, parent: Instruction, outcome: Outcome, path: tuple[LineageStep, ...], eliminator: Eliminator) -> str | None:
+def _eliminated(
+    child: Instruction, parent: Instruction, outcome: Outcome, path: tuple[LineageStep, ...], eliminator: Eliminator
+) -> str | None:
     embedding = eliminator.encoder.encode([child.text])[0]
     ancestors = tuple(step.text for step in path[:-1])
     reason = eliminate(Candidate(child, parent, embedding, reply=outcome.reply or child.text, ancestors=ancestors), eliminator.context)
