@@ -86,7 +86,7 @@ def columns(rows: Sequence[Row], found: Comparison) -> tuple[list[str], list[lis
     several = any(row.n_seeds > 1 for row in rows)
     header = ["task", *([] if two else ["first", "second"]), "items", *(["clusters"] if any(row.n_clusters for row in rows) else [])]
     header += [*(["checkpoints"] if several else []), first, second, "diff.", f"{100 * (1 - found.alpha):.3g} % interval", "p"]
-    adjusted = any(row.p_holm != row.p_value for row in rows)
+    adjusted = any(row.p_holm != row.decisive_p for row in rows)
     checks = list(dict.fromkeys(row.check.name for row in rows if row.check))
     header += [*(["p (Holm)"] if adjusted else []), *([_CHECK.get(checks[0], "p exact")] if checks else []), "verdict"]
     wanted = two and any(wording.needed_text(row) for row in rows)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from harness.compare.cells import Cell, FloatArray, shown
+from harness.compare.cells import Cell, FloatArray, counted, shown
 from harness.compare.numbers import lower_is_better
 from harness.errors import SpecError
 
@@ -166,11 +166,11 @@ def _shared_items(task: str, metric: str, cells: list[Cell], intersect: bool, wa
     counts = ", ".join(f"{model!r} has {'/'.join(map(str, sorted(found)))}" for model, found in list(sizes.items())[:6])
     owner = max(cells, key=lambda cell: len(cell.item_N) - len(common))
     alone = owner.item_N.filter(pc.invert(pc.is_in(owner.item_N, value_set=common)))[0].as_py()
-    text = f"{task} ({metric}): {len(common)} items are in every log; {counts}; {shown(alone)} of {owner.model!r} is not in all"
+    text = f"{task} ({metric}): {counted(len(common), 'common item')}; {counts}; {shown(alone)} of {owner.model!r} is not in all"
     if not len(common):
         raise SpecError(f"no item is in every log: {counts}, e.g. {shown(alone)} of {owner.model!r}", key=f"{task} ({metric})")
     if not intersect:
-        raise SpecError(f"{text}. --intersect compares the {len(common)} common items")
+        raise SpecError(f"{text}. --intersect compares only what all have")
     warnings.append(f"{text}; compared on the common ones (--intersect)")
     return common
 

@@ -84,6 +84,11 @@ def name_of(value: object) -> str:
     return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
 
 
+def counted(count: int, noun: str) -> str:
+    """ "1 item", "2 items"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def shown(value: object) -> str:
     """A value from a log as it can stand in a message: quoted, at most 60 characters."""
     text = repr(value) if not isinstance(value, str) else repr(value[:80])
@@ -94,7 +99,9 @@ def strings(values: Any) -> pa.Array:
     """Values as an Arrow array of strings in one chunk; nulls stay."""
     array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     if not isinstance(array, pa.Array):
-        array = pa.array([None if value is None else str(value) for value in array], pa.string())
+        # A lone surrogate is legal in JSON but not in UTF-8; escaped, unequal ids stay unequal.
+        texts = (None if value is None else str(value).encode("utf-8", "backslashreplace").decode() for value in array)
+        array = pa.array(texts, pa.string())
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     return array if pa.types.is_string(array.type) else array.cast(pa.string())
@@ -114,19 +121,19 @@ def checked(cell: Cell, *, at: str = "", hint: str = "") -> Cell:
     if not n_items:
         raise SpecError("holds no items", file=where)
     if cell.item_N.null_count:
-        raise SpecError(f"{cell.item_N.null_count} of {n_items} rows have no item id", file=where)
+        raise SpecError(f"{cell.item_N.null_count} of {counted(n_items, 'row')} without an item id", file=where)
     infinite = np.isinf(cell.score_N)
     if infinite.any():
         item = cell.item_N[int(np.flatnonzero(infinite)[0])].as_py()
-        raise SpecError(f"{int(infinite.sum())} scores are infinite, first of item {shown(item)}", file=where, key=cell.metric)
+        raise SpecError(f"{counted(int(infinite.sum()), 'score')} infinite, first of item {shown(item)}", file=where, key=cell.metric)
     n_unique = pc.count_distinct(cell.item_N).as_py()
     if n_unique < n_items:
         counts = pc.value_counts(cell.item_N)
         most = int(pc.index(counts.field("counts"), pc.max(counts.field("counts"))).as_py())
         item, times = counts[most]["values"].as_py(), counts[most]["counts"].as_py()
         raise SpecError(
-            f"{n_items} rows for {n_unique} items of task {cell.task!r}, metric {cell.metric!r}: item {shown(item)} stands {times} times. "
-            f"An item must stand once a checkpoint.{f' {hint}' if hint else ''}",
+            f"{counted(n_items, 'row')} for {counted(n_unique, 'item')} of task {cell.task!r}, metric {cell.metric!r}: "
+            f"item {shown(item)} stands {times} times. An item must stand once a checkpoint.{f' {hint}' if hint else ''}",
             file=where,
         )
     return cell

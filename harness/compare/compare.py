@@ -23,9 +23,11 @@ from harness.stats.power import designs_needed
 
 OVERALL = "mean over tasks"
 POWER = 0.8
+_NOT_COMPARED = "not compared: "
 FEW_CHECKPOINTS = 5
 FEW_ITEMS = 30
-_FEW_DISCORDANT = 10
+FEW_DISCORDANT = 25
+"""Items on which two models differ below which the t test is too sure of itself, and the exact or sign-flip test decides."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,11 @@ class Row:
     needed: Needed | None = None
     verdict: str = ""
     words: str = ""
+
+    @property
+    def decisive_p(self) -> float:
+        """The p value that is adjusted and decides: the t test's, or of the test beside it where the models differ on few items."""
+        return self.check.p_value if self.check is not None and self.check.n_discordant < FEW_DISCORDANT else self.p_value
 
     @property
     def overall(self) -> bool:
@@ -132,7 +139,8 @@ def compare(common: Common, *, alpha: float = 0.05, margin: float | None = None,
         if family is not None:
             families.append(family)
     if not families:
-        raise SpecError(next((text for text in warnings if "2" in text), "no task has 2 items with a score on both sides"), key="LOG")
+        refused = [text for text in warnings if text.startswith(_NOT_COMPARED)]
+        raise SpecError(refused[0].removeprefix(_NOT_COMPARED))
     warnings += _general(families, common)
     return Comparison(common.models, alpha, margin, families, warnings, common.notes + _notes(families))
 
@@ -164,7 +172,7 @@ def _family(
         try:
             found = {both: pair_up(task, *both, intersect=intersect) for both in pairs}
         except TooFewItemsError as error:
-            warnings.append(f"not compared: {error}")
+            warnings.append(f"{_NOT_COMPARED}{error}")
             continue
         kept.append(task)
         for both, pair in found.items():
@@ -241,7 +249,7 @@ def _judged(rows: list[Row], alpha: float, margin: float | None) -> list[Row]:
     """Adds adjusted p values, the equivalence test and the verdict in words."""
     if not rows:
         return []
-    p_values = [row.p_value for row in rows]
+    p_values = [row.decisive_p for row in rows]
     result = []
     for row, p_holm, p_bh in zip(rows, holm(p_values), benjamini_hochberg(p_values), strict=True):
         row = replace(row, p_holm=p_holm, p_bh=p_bh, equivalence_p=None if margin is None else _equivalence(row, margin))
@@ -309,7 +317,8 @@ def _general(families: list[Family], common: Common) -> list[str]:
         assert row.check is not None
         warnings.append(
             f"{row.task} ({row.metric}), {row.first} vs {row.second}: t test p {wording.p_text(row.p_value)} and {row.check.name} "
-            f"p {wording.p_text(row.check.p_value)} fall on different sides of {1 - row.level:.3g}: borderline"
+            f"p {wording.p_text(row.check.p_value)} fall on different sides of {1 - row.level:.3g}; "
+            f"{row.check.name if row.decisive_p == row.check.p_value else 'the t test'} decides"
         )
     return warnings
 

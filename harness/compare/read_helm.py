@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from harness.compare.cells import Cell, Reading, ReadOptions, averaged, checked, name_of, shown
+from harness.compare.cells import Cell, Reading, ReadOptions, averaged, checked, name_of, shown, strings
 from harness.compare.json_files import load_json
 from harness.compare.numbers import number
 from harness.core.records import CLEAN
@@ -61,7 +60,7 @@ def read_helm(path: Path, stats: list[Any], options: ReadOptions) -> Reading:
     if len(trials) > 1:
         reading.notes.append(f"{path.parent.name}: the {len(trials)} train trials of an instance are averaged; they share one checkpoint")
     for metric, (ids, values) in columns.items():
-        items, means, _ = averaged(pa.array(ids, pa.string()), np.array(values, dtype=np.float64))
+        items, means, _ = averaged(strings(ids), np.array(values, dtype=np.float64))
         cell = Cell(model, "", task, name_of(metric), items, means, path, setup=setup)
         reading.cells.append(checked(cell))
     if not reading.cells:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from harness.compare.cells import Cell, Reading, ReadOptions, averaged, checked, name_of, shown
+from harness.compare.cells import Cell, Reading, ReadOptions, averaged, checked, name_of, shown, strings
 from harness.compare.json_files import parse_json
 from harness.compare.numbers import word_or_number
 from harness.compare.zip_files import Archive
@@ -145,10 +145,10 @@ def _metadata(sample: dict[str, Any], name: str | None, where: str) -> str | Non
 
 
 def _cell(path: Path, about: dict[str, Any], rows: list[dict[str, Any]], metric: str, task: str) -> Cell:
-    ids = pa.array([row["id"] for row in rows], pa.string())
+    ids = strings(row["id"] for row in rows)
     items, means, first = averaged(ids, np.array([row["scores"].get(metric, math.nan) for row in rows], dtype=np.float64))
-    content = pa.array([row["content"] for row in rows], pa.string())
-    cluster = pa.array([row["cluster"] for row in rows], pa.string())
+    content = strings(row["content"] for row in rows)
+    cluster = strings(row["cluster"] for row in rows)
     setup = {"task version": about.get("task_version"), "solver": about.get("solver"), "task arguments": about.get("task_args") or None}
     return checked(
         Cell(

@@ -106,10 +106,9 @@ def _fast(path: Path, first: dict[str, Any], metrics: list[str], options: ReadOp
     if table is None or table["doc_id"].null_count:
         return None
     # The same metrics in every line, and a number for each; anything else is read line by line.
-    lengths = pc.list_value_length(table["metrics"])
-    if "metrics" in first and (lengths.null_count or pc.any(pc.not_equal(lengths, len(first["metrics"]))).as_py()):
+    if "metrics" in first and pc.unique(pc.binary_join(table["metrics"], "\n")).to_pylist() != ["\n".join(first["metrics"])]:
         return None
-    if any(table[name].null_count for name in metrics):
+    if not all(np.isfinite(table[name].to_numpy()).all() for name in metrics):
         return None
     filled = table.set_column(table.schema.get_field_index("filter"), "filter", pc.fill_null(table["filter"], _NO_FILTER))
     return filled.set_column(filled.schema.get_field_index("doc_id"), "doc_id", filled["doc_id"].cast(pa.string()))
@@ -117,6 +116,7 @@ def _fast(path: Path, first: dict[str, Any], metrics: list[str], options: ReadOp
 
 def _slow(path: Path, metrics: list[str], skipped: list[str], options: ReadOptions) -> tuple[pa.Table, list[str]]:
     columns: dict[str, list[Any]] = {name: [] for name in ("doc_id", "filter", "by", "cluster", *_HASHES, *metrics)}
+    first_metrics = [*metrics, *skipped]
     odd: Counter[str] = Counter()
     for line, row in json_lines(path):
         where = f"{path}: line {line}"
@@ -124,9 +124,9 @@ def _slow(path: Path, metrics: list[str], skipped: list[str], options: ReadOptio
             raise SpecError("expected a row of lm-eval's sample log (doc_id, metrics)", file=where, value=shown(list(row)[:8]))
         if row["doc_id"] is None or isinstance(row["doc_id"], list | dict):
             raise SpecError("expected an id", file=where, key="doc_id", value=shown(row["doc_id"]))
-        listed = row.get("metrics", metrics)
-        if not isinstance(listed, list) or set(metrics) - set(map(str, listed)):
-            raise SpecError(f"expected the metrics of line 1 ({', '.join(metrics)})", file=where, key="metrics", value=shown(listed))
+        listed = row.get("metrics", first_metrics)
+        if not isinstance(listed, list) or set(map(str, listed)) != set(first_metrics):
+            raise SpecError(f"expected the metrics of line 1 ({', '.join(first_metrics)})", file=where, key="metrics", value=shown(listed))
         columns["doc_id"].append(str(row["doc_id"]))
         columns["filter"].append(str(row.get("filter") or _NO_FILTER))
         for name in _HASHES:
@@ -139,7 +139,7 @@ def _slow(path: Path, metrics: list[str], skipped: list[str], options: ReadOptio
             columns[name].append(np.nan if odd[name] else number(row.get(name), where, name))
     skipped = [*skipped, *odd]
     texts = ("doc_id", "filter", "by", "cluster", *_HASHES)
-    arrays = {name: pa.array(values, pa.string() if name in texts else pa.float64()) for name, values in columns.items()}
+    arrays = {name: strings(values) if name in texts else pa.array(values, pa.float64()) for name, values in columns.items()}
     return pa.table({name: array for name, array in arrays.items() if name in texts or name not in skipped}), skipped
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
-from harness.compare.cells import Cell, Reading, ReadOptions, checked, name_of
+from harness.compare.cells import Cell, Reading, ReadOptions, checked, name_of, strings
 from harness.core.records import Status
 from harness.errors import SpecError
 
@@ -40,8 +39,8 @@ def read_run(folder: Path, options: ReadOptions) -> Reading:
     tasks = run.study.get("tasks") or {}
     for (method, seed, task, metric), part in chosen.groupby(["method", "seed", "task", "metric"], sort=False):
         scores = np.where(part["status"] == Status.SCORED, part["value"].astype(float), np.nan)
-        items = pa.array(part["sample_id"].astype(str).tolist(), pa.string())
-        clusters = pa.array(part["cluster"].astype(str).tolist(), pa.string())
+        items = strings(part["sample_id"])
+        clusters = strings(part["cluster"])
         about = tasks.get(task, {})
         own = about.get("metric", metric) == metric and part["suite"].iloc[0] != VALIDATION_SUITE
         cell = Cell(

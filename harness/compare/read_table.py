@@ -5,6 +5,7 @@ samples.parquet of our own stages (SAMPLE_COLUMNS) is such a table too.
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as arrow_parquet
 
-from harness.compare.cells import ALL_ITEMS, Cell, FloatArray, Reading, ReadOptions, checked, name_of, shown, strings
+from harness.compare.cells import ALL_ITEMS, Cell, FloatArray, Reading, ReadOptions, checked, counted, name_of, shown, strings
 from harness.compare.json_files import json_lines, read_columns
 from harness.compare.numbers import number
 from harness.errors import SpecError
@@ -47,18 +48,39 @@ def read_csv(path: Path, options: ReadOptions, *, delimiter: str) -> Reading:
     parse = arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     try:
         header = arrow_csv.open_csv(path, arrow_csv.ReadOptions(block_size=_BLOCK), parse).schema.names
-        names = _columns(header, options, path)
-        convert = arrow_csv.ConvertOptions(
-            column_types=dict.fromkeys(header, _TEXT), include_columns=list(names.values()), strings_can_be_null=True, null_values=[""]
-        )
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise _unreadable(path, error, delimiter) from None
+    names = _columns(header, options, path)
+    convert = arrow_csv.ConvertOptions(
+        column_types=dict.fromkeys(header, _TEXT), include_columns=list(names.values()), strings_can_be_null=True, null_values=[""]
+    )
+    try:
         table = arrow_csv.read_csv(path, arrow_csv.ReadOptions(block_size=_BLOCK), parse, convert)
-    except pa.ArrowException as error:
-        raise SpecError(
-            f"is not a CSV file that can be read: {shown(str(error)[:200]) if len(str(error)) > 200 else error}", file=path
-        ) from None
-    except OSError as error:
-        raise SpecError(f"cannot be read: {error.strerror}", file=path) from None
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise _unreadable(path, error, delimiter) from None
     return _cells(path, table, names, options, first_row=2)
+
+
+def _unreadable(path: Path, error: Exception, delimiter: str) -> SpecError:
+    reason = " ".join(str(error).split())
+    if "straddling" in reason:
+        reason = f"a row is longer than {_BLOCK >> 20} MiB"
+    elif isinstance(error, UnicodeDecodeError) or "UTF8" in reason:
+        reason = "not text in UTF-8"
+    elif line := _ragged_line(path, delimiter):
+        return SpecError("has another number of columns than the header (an unclosed quote?)", file=f"{path}: line {line}")
+    return SpecError(f"cannot be read as a table: {reason[:200]}", file=path)
+
+
+def _ragged_line(path: Path, delimiter: str) -> int | None:
+    """The first line whose number of columns is not the header's; None if Python's reader finds none."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, delimiter=delimiter)
+            width = len(next(rows))
+            return next((rows.line_num for row in rows if row and len(row) != width), None)
+    except (csv.Error, UnicodeDecodeError, StopIteration):
+        return None
 
 
 def read_parquet(path: Path, options: ReadOptions) -> Reading:
@@ -79,7 +101,8 @@ def read_json_table(path: Path, first: dict[str, object], options: ReadOptions) 
     kinds = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: _TEXT}
     fields = {name: pa.float64() if role == "score" else kinds.get(type(first[name]), _TEXT) for role, name in names.items()}
     table = read_columns(path, fields)
-    if table is None:
+    score = None if table is None else table[names["score"]]
+    if table is None or score is None or not np.isfinite(score.drop_null().to_numpy()).all():
         table = _json_rows(path, names)
     return _cells(path, table, names, options, first_row=1)
 
@@ -96,7 +119,7 @@ def _json_rows(path: Path, names: dict[str, str]) -> pa.Table:
             if role != "score" and isinstance(value, list | dict):
                 raise SpecError("expected a text or a number", file=where, key=name, value=shown(value))
             columns[role].append(number(value, where, name) if role == "score" else None if value is None else str(value))
-    arrays = {names[role]: pa.array(values, pa.float64() if role == "score" else _TEXT) for role, values in columns.items()}
+    arrays = {names[role]: pa.array(values, pa.float64()) if role == "score" else strings(values) for role, values in columns.items()}
     return pa.table(arrays)
 
 
@@ -199,7 +222,7 @@ def _scores(column: pa.ChunkedArray, path: Path, name: str, first_row: int) -> F
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         raise SpecError(
-            f"{int(bad.sum())} scores are not finite; leave the cell empty for an item without a score",
+            f"{counted(int(bad.sum()), 'score')} not finite; leave the cell empty for an item without a score",
             file=f"{path}: row {row + first_row}", key=name, value=float(values[row]),
         )  # fmt: skip
     return values

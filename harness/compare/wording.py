@@ -52,7 +52,7 @@ def sentence(row: Row, alpha: float, margin: float | None) -> str:
     lower = "" if row.higher_is_better else ", where lower is better"
     if row.verdict in (FIRST, SECOND):
         better, worse = (row.first, row.second) if row.verdict == FIRST else (row.second, row.first)
-        adjusted = "after Holm's adjustment " if row.p_holm != row.p_value else ""
+        adjusted = "after Holm's adjustment " if row.p_holm != row.decisive_p else ""
         return f"{better} is better than {worse} on {over}{lower} by {size} ({adjusted}p {_equal(row.p_holm)})."
     if row.verdict == EQUIVALENT:
         assert margin is not None, row
@@ -60,8 +60,8 @@ def sentence(row: Row, alpha: float, margin: float | None) -> str:
         inside = difference_text(margin, unit=unit).lstrip("+") + (" points" if unit else "")
         return f"{row.first} and {row.second} differ by less than {inside} on {over} (two one-sided tests, p {_equal(row.equivalence_p)})."
     text = f"{row.first} and {row.second} are not distinguishable on {over} (p {_equal(row.p_holm)}): that is not the same as equal."
-    if row.p_value <= alpha:
-        text += f" Alone it would be (p {_equal(row.p_value)}), but not among as many comparisons."
+    if row.decisive_p <= alpha:
+        text += f" Alone it would be (p {_equal(row.decisive_p)}), but not among as many comparisons."
     if row.detectable is not None:
         seen = difference_text(row.detectable, unit=unit).lstrip("+") + (" points" if unit else "")
         text += f" These {row.n_items} items would show a true difference of {seen} or more (80 % power)."
