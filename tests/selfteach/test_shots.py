@@ -82,9 +82,20 @@ def test_nearest_shots_have_the_greatest_cosines_and_stand_oldest_first() -> Non
 
 
 def test_nearest_breaks_ties_by_age_however_many_rows_there_are() -> None:
-    for count in range(3, 40):
-        examples = nearby(*[1.5] * count, 0.7, *[0.7] * count)
-        assert chosen(examples, make_instruction("x"), unit(0.123)) == [f"seed-{count}", f"seed-{count + 1}"]
+    """Products of equal rows differ in the last bits with their place in the matrix."""
+    rng = np.random.default_rng(0)
+    near, far, queries = (rows / np.linalg.norm(rows, axis=-1, keepdims=True) for rows in map(np.float32, _normal(rng)))
+    for count in range(3, 60):
+        seeds = [shot(f"seed-{place}") for place in range(count + 1)]
+        rows = np.stack([far, *[near] * count])
+        examples = Examples(seeds, config=ResponderConfig(context="nearest"), seed_embeddings_N_D=rows)
+        for query in queries:
+            closer = ["seed-1", "seed-2"] if query @ near > query @ far else ["seed-0", "seed-1"]
+            assert chosen(examples, make_instruction("x"), query) == closer
+
+
+def _normal(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return rng.normal(size=384), rng.normal(size=384), rng.normal(size=(3, 384))
 
 
 def test_nearest_never_shows_the_instruction_itself_nor_one_text_twice() -> None:
