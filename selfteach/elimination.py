@@ -8,9 +8,10 @@ when equal. They spare the candidate's own ancestors too: most operations add to
 
 from __future__ import annotations
 
-from collections import Counter
+import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,8 @@ where which who why will with would you your
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 CHARACTERS_PER_WORD = 15
 """What a word may have on average, so that a text without spaces has a limit too."""
+BUCKETS = 256
+"""Of the hashed word counts that spare most comparisons of wordings."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -56,45 +59,68 @@ class Candidate:
     ancestors: tuple[str, ...] = ()
 
 
-@dataclass
 class Kept:
     """Everything kept so far, seeds included: what a new instruction must differ from."""
 
-    places: dict[str, int] = field(default_factory=dict)
-    """Where each normalised text stands in the lists."""
-    tokens: list[list[str]] = field(default_factory=list)
-    _counts: list[Counter[str]] = field(default_factory=list)
-    _rows: Floats = field(default_factory=lambda: np.zeros((0, 0), dtype=np.float32))
-    """Embeddings, with spare rows at the end."""
+    def __init__(self) -> None:
+        self.places: dict[str, int] = {}
+        """Where each normalised text stands among all."""
+        self.tokens: list[list[str]] = []
+        self._embeddings = _Rows(np.float32)
+        self._bags = _Rows(np.uint16)
+        self._lengths = _Rows(np.int64)
 
     def add(self, text: str, embedding: Floats) -> None:
         """Remembers one instruction."""
-        place = len(self.tokens)
-        if place == len(self._rows):
-            spare = np.zeros((max(64, place), len(embedding)), dtype=np.float32)
-            self._rows = np.concatenate([self._rows, spare]) if place else spare
-        self._rows[place] = embedding
-        self.places[normalise(text)] = place
-        self.tokens.append(words(text))
-        self._counts.append(Counter(self.tokens[-1]))
+        tokens = words(text)
+        self.places[normalise(text)] = len(self.tokens)
+        self.tokens.append(tokens)
+        self._embeddings.append(embedding)
+        self._bags.append(_bag(tokens))
+        self._lengths.append(np.array(len(tokens)))
 
     def cosines(self, embedding: Floats) -> Floats:
         """Cosine similarities to everything kept, (N,)."""
-        kept = self._rows[: len(self.tokens)]
-        return kept @ embedding if len(kept) else np.zeros(0, dtype=np.float32)
+        return self._embeddings.rows @ embedding if self.tokens else np.zeros(0, dtype=np.float32)
 
     def overlap(self, tokens: Sequence[str], *, at_least: float, without: frozenset[int]) -> float:
-        """The largest ROUGE-L F-measure with anything kept but the places `without`; 0 where all are below `at_least`."""
-        counts, largest = Counter(tokens), 0.0
-        for place, others in enumerate(self.tokens):
-            total = len(tokens) + len(others)
-            # No common subsequence exceeds the shorter text, nor the intersection of the two multisets of words.
-            if 2 * min(len(tokens), len(others)) < at_least * total or place in without:
-                continue
-            there = self._counts[place]
-            if 2 * sum(min(count, there[token]) for token, count in counts.items() if token in there) >= at_least * total:
-                largest = max(largest, rouge_l(tokens, others))
+        """The largest ROUGE-L F-measure with anything kept but the places `without`; 0 where all are below `at_least`.
+
+        No common subsequence exceeds the intersection of two multisets of words, nor that of their hashed counts, which is looked at first.
+        """
+        if not self.tokens:
+            return 0.0
+        common_N = np.minimum(self._bags.rows, _bag(tokens)).sum(axis=1, dtype=np.int64)
+        likely_N = 2 * common_N >= at_least * (self._lengths.rows + len(tokens))
+        overlaps = (rouge_l(tokens, self.tokens[place]) for place in np.flatnonzero(likely_N) if place not in without)
+        largest = max(overlaps, default=0.0)
         return largest if largest >= at_least else 0.0
+
+
+class _Rows:
+    """An array that grows by rows without being copied each time."""
+
+    def __init__(self, dtype: npt.DTypeLike) -> None:
+        self._dtype, self._array, self._count = dtype, np.zeros(0), 0
+
+    @property
+    def rows(self) -> npt.NDArray[Any]:
+        """All rows so far."""
+        return self._array[: self._count]
+
+    def append(self, row: npt.NDArray[Any]) -> None:
+        """Adds a row of the shape of the others."""
+        if self._count == len(self._array):
+            spare = np.zeros((max(64, self._count), *row.shape), dtype=self._dtype)
+            self._array = np.concatenate([self._array, spare]) if self._count else spare
+        self._array[self._count] = row
+        self._count += 1
+
+
+def _bag(tokens: Sequence[str]) -> npt.NDArray[np.uint16]:
+    """How many of the tokens fall into each of `BUCKETS` (BUCKETS,)."""
+    buckets = [zlib.crc32(token.encode("utf-8", "replace")) % BUCKETS for token in tokens]
+    return np.minimum(np.bincount(buckets, minlength=BUCKETS), np.iinfo(np.uint16).max).astype(np.uint16)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.core.records import Completion, Instruction
 from harness.instructions.render import compose
-from selfteach.language.prompts import LABEL, OPERATION_PROMPTS
+from selfteach.language.prompts import OPERATION_PROMPTS
 from selfteach.language.telltale import broken, leak, refuses, repeats
 from selfteach.roles import Outcome, TextModel
 
@@ -22,7 +22,7 @@ _LABEL = re.compile(
 _OPENING = re.compile(r"^(?:sure|certainly|of course|okay|ok|here(?:'s| is| are))\b[^\n:]{0,120}:\s*\n?", re.IGNORECASE)
 CHARACTERS_PER_TOKEN = 20
 """More than any reply within its limit has; an endpoint may not have kept to the limit."""
-_QUOTES = (('"', '"'), ("'", "'"), ("“", "”"), ("«", "»"), ("**", "**"))
+_QUOTES = (('"""', '"""'), ('"', '"'), ("'", "'"), ("“", "”"), ("«", "»"), ("**", "**"))
 
 
 class LanguageExecutor:
@@ -50,7 +50,7 @@ class LanguageExecutor:
             return []
         pairs = list(zip(instructions, operations, strict=True))
         replies = self.model.complete(
-            [OPERATION_PROMPTS[operation].conversation(f"{LABEL} {instruction.text}") for instruction, operation in pairs],
+            [OPERATION_PROMPTS[operation].conversation(instruction.text) for instruction, operation in pairs],
             max_new_tokens=self.max_new_tokens,
             temperature=self.temperature,
             seed=int(rng.integers(2**31)),
@@ -66,9 +66,12 @@ def parse(reply: str) -> str:
     text = _LABEL.sub("", _FENCE.sub(r"\1", text)).strip()
     for left, right in _QUOTES:
         inner = text[len(left) : -len(right)]
-        if text.startswith(left) and text.endswith(right) and left not in inner and right not in inner:
+        first = re.search(re.escape(right), inner)
+        # A quotation mark inside that closes belongs to the one in front: then they quote words of the instruction, not all of it.
+        nested = first is None or first.start() == 0 or inner[first.start() - 1] in " (\n"
+        if len(text) > len(left) + len(right) and text.startswith(left) and text.endswith(right) and nested:
             text = inner.strip()
-    return text
+    return text.removesuffix('"""').rstrip() if text.count('"""') == 1 else text
 
 
 def _outcome(parent: Instruction, operation: str, reply: Completion, max_new_tokens: int) -> Outcome:

@@ -10,41 +10,51 @@ from dataclasses import dataclass
 
 from harness.core.records import Message
 
-LABEL = "Instruction:"
+LABEL = "New request:"
+"""Replies begin with it in the examples: it keeps a small model from answering what it should rewrite."""
 EQUAL, NOT_EQUAL = "Equal", "Not Equal"
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A task in words, and worked examples of it: (what is asked, the reply to imitate)."""
+    """A task in words, the line that stands before every request, and worked examples: (what is given, the reply to imitate)."""
 
     task: str
+    line: str
     shots: tuple[tuple[str, str], ...]
 
-    def conversation(self, request: str) -> list[Message]:
-        """The examples as chat turns, the task in front of the first, and `request` as the last turn."""
-        asked = [*(before for before, _ in self.shots), request]
-        asked[0] = f"{self.task}\n\n{asked[0]}"
+    def conversation(self, given: str) -> list[Message]:
+        """The task and the examples as chat turns, and as the last turn what is given now."""
         turns: list[Message] = []
-        for before, (_, after) in zip(asked, self.shots, strict=False):
-            turns += [{"role": "user", "content": before}, {"role": "assistant", "content": after}]
-        return [*turns, {"role": "user", "content": asked[-1]}]
+        for before, after in self.shots:
+            turns += [{"role": "user", "content": self._turn(before)}, {"role": "assistant", "content": after}]
+        turns.append({"role": "user", "content": self._turn(given)})
+        turns[0]["content"] = f"{self.task}\n\n{turns[0]['content']}"
+        return turns
+
+    def _turn(self, given: str) -> str:
+        return f'{self.line}\n"""{given}"""'
 
 
-def _operation(task: str, *shots: tuple[str, str]) -> Prompt:
-    return Prompt(f"{task} Write only the finished text, on its own.", tuple((f"{LABEL} {before}", after) for before, after in shots))
+def _operation(task: str, line: str, *shots: tuple[str, str]) -> Prompt:
+    return Prompt(
+        f"You get something that a person asked for. You do not answer it. {task}",
+        f"Do not answer this. {line}",
+        tuple((before, f"{LABEL} {after}") for before, after in shots),
+    )
 
 
 OPERATION_PROMPTS: dict[str, Prompt] = {
     "breadth": _operation(
-        "You get something a person asked for. Think up a different thing to ask for in the same field, about as long and as hard, that "
-        "hardly anybody would think of.",
+        "Think up a different thing to ask for in the same field, about as long and as hard, that hardly anybody would think of.",
+        "Think up another thing to ask for in the same field:",
         ("Name three flowers that are easy to grow.", "Name three mosses that can live on a stone wall."),
         ("Explain how a zip fastener works.", "Explain how the lock of an old canal boat cabin keeps shut in a storm."),
         ("Write two lines about a friendly dog.", "Write two lines about a shy hedgehog that crosses a railway."),
     ),
     "add_constraint": _operation(
-        "You get something a person asked for. Say it again with exactly one further demand on the reply, in ten to twenty extra words.",
+        "Say it again with exactly one further demand on the reply, in ten to twenty extra words.",
+        "Say it again with one more demand:",
         (
             "Name three flowers that are easy to grow.",
             "Name three flowers that are easy to grow, and leave out any that would harm a cat that chews on their leaves.",
@@ -59,8 +69,8 @@ OPERATION_PROMPTS: dict[str, Prompt] = {
         ),
     ),
     "deepen": _operation(
-        "You get something a person asked for. Ask for the same, but so that the reply must go further below the surface: causes, limits "
-        "or consequences.",
+        "Ask for the same, but so that the reply must go further below the surface: causes, limits or consequences.",
+        "Ask for it so that the reply must go deeper:",
         (
             "Name three flowers that are easy to grow.",
             "Name three flowers that are easy to grow, and explain what each one does underground that makes it so undemanding.",
@@ -75,15 +85,15 @@ OPERATION_PROMPTS: dict[str, Prompt] = {
         ),
     ),
     "concretise": _operation(
-        "You get something a person asked for. Ask for the same with its general words replaced by particular ones: one place, one person, "
-        "one kind.",
+        "Ask for the same with its general words replaced by particular ones: one place, one person, one kind.",
+        "Ask for it about something more particular:",
         ("Name three flowers that are easy to grow.", "Name three tulips that are easy to grow on a north-facing balcony in Oslo."),
         ("Explain how a zip fastener works.", "Explain how the metal zip fastener of a leather motorcycle jacket works."),
         ("Write two lines about a friendly dog.", "Write two lines about Bruno, a three-legged sheepdog at a village bakery."),
     ),
     "increase_reasoning": _operation(
-        "You get something a person asked for. Ask for it in such a way that nobody can reply without several steps of thought, one after "
-        "the other.",
+        "Ask for it in such a way that nobody can reply without several steps of thought, one after the other.",
+        "Ask for it so that it takes several steps of thought:",
         (
             "Name three flowers that are easy to grow.",
             "Work out which three flowers suit a bed that gets four hours of sun and is watered twice a week, then rank them by effort.",
@@ -98,8 +108,8 @@ OPERATION_PROMPTS: dict[str, Prompt] = {
         ),
     ),
     "complicate_input": _operation(
-        "You get something a person asked for. Ask for something of the kind that depends on data, and put the data into the text: a small "
-        "table, a piece of code or JSON.",
+        "Ask for something of the kind that depends on data, and put the data into the text: a small table, a piece of code or JSON.",
+        "Ask for something like it that depends on data you give:",
         (
             "Name three flowers that are easy to grow.",
             'Name the flower that needs the least water, going by this JSON: {"tulip": 3, "poppy": 1, "rose": 6}',
@@ -125,6 +135,7 @@ def pair(parent: str, child: str) -> str:
 REVIEW_PROMPT = Prompt(
     f'You get two things that were asked for. Reply "{EQUAL}" if one good reply would serve both equally well, and "{NOT_EQUAL}" if the '
     f"second asks for something that the first does not. Reply with {EQUAL} or {NOT_EQUAL} and not a word more.",
+    f"{EQUAL} or {NOT_EQUAL}?",
     (
         (pair("Name a bird that cannot fly.", "Tell me one bird which is unable to fly."), EQUAL),
         (pair("Name a bird that cannot fly.", "Name a bird that cannot fly and say where it nests."), NOT_EQUAL),
@@ -137,4 +148,4 @@ REVIEW_PROMPT = Prompt(
 def prompt_texts() -> list[str]:
     """Everything a model is shown beside the instruction itself: what must not come back from it."""
     prompts = [*OPERATION_PROMPTS.values(), REVIEW_PROMPT]
-    return [text for prompt in prompts for text in (prompt.task, *(part for shot in prompt.shots for part in shot))]
+    return [text for prompt in prompts for text in (prompt.task, prompt.line, *(part for shot in prompt.shots for part in shot))]

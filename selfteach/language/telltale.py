@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections import Counter
 
 import numpy as np
 
@@ -29,8 +30,10 @@ LEAKED_PHRASES = (
     "rewritten instruction",
     "new instruction",
     "original instruction",
-    "finished text",
-    "something a person asked for",
+    "new request:",
+    "do not answer this",
+    "something that a person asked for",
+    '"""',
 )
 """Telltales of the published prompts, of what models call their task, and of ours."""
 RUN_WORDS = 6
@@ -40,7 +43,7 @@ _BROKEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u
 _MARKER = re.compile(
     r"<\|[^<>|\n]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|</?(?:start_of_turn|end_of_turn|bos|eos|think)>|<｜[^<>｜\n]{1,40}｜>", re.IGNORECASE
 )
-_ROLE = re.compile(r"^\W*(user|assistant|system|human|ai|instruction|response|output)\W*:", re.IGNORECASE | re.MULTILINE)
+_ROLE = re.compile(r"^[^\w\n]{0,20}(user|assistant|system|human|ai|instruction|response)[^\w\n]{0,5}:", re.IGNORECASE | re.MULTILINE)
 _WORD = re.compile(r"[^\W_]+")
 _LONGEST_PERIOD = 24
 _REPEATS = 4
@@ -108,6 +111,8 @@ def repeats(text: str) -> bool:
     if len(data) >= _SQUEEZED_FROM and len(data) > _SQUEEZE * len(zlib.compress(data, 1)):
         return True
     tokens = text.split()
+    if max(Counter(tokens).values(), default=0) < _REPEATS:
+        return False
     numbers: dict[str, int] = {}
     ids_T = np.array([numbers.setdefault(token, len(numbers)) for token in tokens])
     longest = min(_LONGEST_PERIOD, len(tokens) // _REPEATS)
