@@ -19,9 +19,10 @@ help:
 	@echo "make quickstart      set up, then train, score and judge five methods on a 135M model: about a quarter of an hour on 2 cores"
 	@echo "make test            set up, then ruff, mypy, import-linter and the tests: under ten minutes"
 	@echo "make test-slow       the statistical and training tests of minutes"
+	@echo "make calibration     simulates studies of known truth: error rates and coverage, into docs/calibration (about 10 minutes on 2 cores)"
 	@echo "make report-picture  report.html of RUN=$(RUN) as report.png (needs chromium)"
 	@echo "make clean           removes .venv and the tools' caches; keeps results and downloaded models"
-.PHONY: help
+.PHONY: help calibration
 
 quickstart: setup
 	$(VENV)/bin/selfteach run studies/quickstart.yaml
@@ -39,6 +40,9 @@ lint: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest -n 2 -m slow --timeout 1800
+
+calibration: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m harness.verdicts.calibration --out docs/calibration --replications 4000 --seed 0 --workers 2
 
 report-picture:
 	chromium --headless --no-sandbox --hide-scrollbars --window-size=1200,2400 --screenshot="$(CURDIR)/$(RUN)/report.png" "file://$(CURDIR)/$(RUN)/report.html"

@@ -25,12 +25,15 @@ from harness.stats.freedom import DegreesOfFreedom, FloatArray, variance_and_df
 
 _ZERO = 1e-14
 _INFINITE_DF = 1e9
-"""Beyond it a t quantile is the normal one to 1e-9, and scipy's is not."""
+"""From here on t is taken as normal, which scipy's functions do not do by themselves."""
 
 
 @dataclass(frozen=True)
 class TaskScores:
-    """Scores of one task: `values_S_N_P` without gaps, and the cluster label of each item (None: every item is its own)."""
+    """Scores of one task: `values_S_N_P` without gaps, and the cluster label of each item (None: every item is its own).
+
+    Leading axes, e.g. simulated studies or resamples, are kept through `moments` and `mean_and_error`.
+    """
 
     values_S_N_P: FloatArray
     clusters_N: npt.NDArray[Any] | None = None
@@ -38,9 +41,9 @@ class TaskScores:
 
 @dataclass(frozen=True)
 class Components:
-    """Variance components per seed, per item and per cell: Var(mean) = seed/S + item/N + residual/(S·N) where seed > 0.
+    """Variance per seed, item and cell, at least 0: Var(mean) = seed/S + item/N + residual/(S·N) where seed > 0.
 
-    Components that would be negative are 0. With one seed only `item` is known, and it holds the residual too.
+    With one seed only `item` is known, and it holds the residual too.
     """
 
     seed: float | None
@@ -86,23 +89,29 @@ class Estimate:
 
     def p_greater(self, null: float) -> float:
         """One-sided p of the hypothesis "mean ≤ null"."""
-        return t_tail(self.estimate - null, self.se, self.df)
+        return float(t_tail(self.estimate - null, self.se, self.df))
 
     def p_less(self, null: float) -> float:
         """One-sided p of the hypothesis "mean ≥ null"."""
-        return t_tail(null - self.estimate, self.se, self.df)
+        return float(t_tail(null - self.estimate, self.se, self.df))
 
 
-def t_tail(distance: float, se: float, df: float) -> float:
+def t_tail(distance: npt.ArrayLike, se: npt.ArrayLike, df: npt.ArrayLike) -> FloatArray:
     """Chance that a t variable of scale `se` exceeds `distance`; 0 or 1 where nothing varies."""
-    if se == 0:
-        return 0.0 if distance > 0 else 1.0
-    return float(special.stdtr(df if df < _INFINITE_DF else np.inf, -distance / se))
+    distance, se = np.asarray(distance, dtype=np.float64), np.asarray(se, dtype=np.float64)
+    below = special.stdtr(_capped(df), -distance / np.where(se > 0, se, 1.0))
+    return np.asarray(np.where(se > 0, below, distance <= 0))
 
 
-def t_quantile(probability: float, df: float) -> float:
+def t_quantile(probability: float, df: npt.ArrayLike) -> FloatArray:
     """Quantile of Student's t."""
-    return float(special.stdtrit(df, probability) if df < _INFINITE_DF else special.ndtri(probability))
+    capped = _capped(df)
+    return np.asarray(np.where(np.isinf(capped), special.ndtri(probability), special.stdtrit(capped, probability)))
+
+
+def _capped(df: npt.ArrayLike) -> FloatArray:
+    df = np.asarray(df, dtype=np.float64)
+    return np.where(df < _INFINITE_DF, df, np.inf)
 
 
 def complete_items(values_S_N_P: FloatArray) -> npt.NDArray[np.bool_]:
@@ -120,16 +129,16 @@ def moments(tasks: Sequence[TaskScores]) -> Moments:
     """
     _check(tasks)
     weight = 1.0 / len(tasks)
-    seed_means_S_P = weight * sum(task.values_S_N_P.mean(axis=1) for task in tasks)
-    n_seeds, _, n_columns = tasks[0].values_S_N_P.shape
+    seed_means_S_P = weight * sum(task.values_S_N_P.mean(axis=-2) for task in tasks)
+    n_seeds = tasks[0].values_S_N_P.shape[-3]
     parts = [_task_products(_cluster_values(task)) for task in tasks]
     return Moments(
-        mean_P=seed_means_S_P.mean(axis=0),
-        seed_P_P=_covariance(seed_means_S_P) / n_seeds if n_seeds > 1 else np.zeros((n_columns, n_columns)),
-        item_K_P_P=weight**2 * np.stack([item for item, _, _ in parts]),
-        residual_K_P_P=weight**2 * np.stack([residual for _, residual, _ in parts]),
+        mean_P=seed_means_S_P.mean(axis=-2),
+        seed_P_P=_covariance(seed_means_S_P) / n_seeds,
+        item_K_P_P=weight**2 * np.stack([item for item, _, _ in parts], axis=-3),
+        residual_K_P_P=weight**2 * np.stack([residual for _, residual, _ in parts], axis=-3),
         n_seeds=n_seeds,
-        n_items=sum(task.values_S_N_P.shape[1] for task in tasks),
+        n_items=sum(task.values_S_N_P.shape[-2] for task in tasks),
         clusters_K=np.array([n_clusters for _, _, n_clusters in parts]),
     )
 
@@ -141,8 +150,34 @@ def seed_moments(values_S_P: FloatArray) -> Moments:
         raise SpecError("expected a complete array of seeds × columns", key="values_S_P", value=values_S_P.shape)
     n_seeds, n_columns = values_S_P.shape
     none = np.zeros((0, n_columns, n_columns))
-    seed = _covariance(values_S_P) / n_seeds if n_seeds > 1 else np.zeros((n_columns, n_columns))
-    return Moments(values_S_P.mean(axis=0), seed, none, none, n_seeds, 1, np.zeros(0, dtype=np.int64))
+    return Moments(values_S_P.mean(axis=0), _covariance(values_S_P) / n_seeds, none, none, n_seeds, 1, np.zeros(0, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class MeanAndError:
+    """A mean contrast, its SE and degrees of freedom, and the contributions A, B, C to its variance (`freedom`), as arrays."""
+
+    mean: FloatArray
+    se: FloatArray
+    df: FloatArray
+    seed: FloatArray
+    item: FloatArray
+    residual: FloatArray
+    degenerate: npt.NDArray[np.bool_]
+
+
+def mean_and_error(
+    moments: Moments, weights_P: Sequence[float] | FloatArray, *, df: DegreesOfFreedom = "corrected", score_range: float = 1.0
+) -> MeanAndError:
+    """The arithmetic of `contrast`, over any leading axes of the moments (and of the weights)."""
+    weights = np.asarray(weights_P, dtype=np.float64)
+    item_K, residual_K, floored_K = _item_terms(moments, weights, score_range)
+    # A contrast that cancels exactly leaves rounding noise of either sign in the quadratic forms.
+    seed = np.maximum(np.einsum("...p,...pq,...q->...", weights, moments.seed_P_P, weights), 0.0)
+    variance, freedom = variance_and_df(seed, item_K, residual_K, moments.clusters_K - 1, n_seeds=moments.n_seeds, rule=df)
+    mean = np.einsum("...p,...p->...", weights, moments.mean_P)
+    degenerate = floored_K.all(axis=-1) & (seed <= _ZERO)
+    return MeanAndError(mean, np.sqrt(variance), freedom, seed, item_K.sum(axis=-1), residual_K.sum(axis=-1), degenerate)
 
 
 def contrast(
@@ -164,25 +199,21 @@ def contrast(
         null: value of the mean under the hypothesis that `p_value` (two-sided) tests.
         score_range: largest possible distance between two scores of one column.
     """
-    weights = np.asarray(weights_P, dtype=np.float64)
-    item_K, residual_K, floored_K = _item_terms(moments, weights, score_range)
-    # A contrast that cancels exactly leaves rounding noise of either sign in the quadratic forms.
-    seed, item, residual = max(float(weights @ moments.seed_P_P @ weights), 0.0), float(item_K.sum()), float(residual_K.sum())
-    variance, found_df = variance_and_df(np.array(seed), item_K, residual_K, moments.clusters_K - 1, n_seeds=moments.n_seeds, rule=df)
-    freedom = float(found_df)
-    estimate, se = float(weights @ moments.mean_P), float(np.sqrt(variance))
-    half = t_quantile((1 + level) / 2, freedom) * se if se else 0.0
-    p_value = min(1.0, 2 * t_tail(abs(estimate - null), se, freedom))
+    found = mean_and_error(moments, weights_P, df=df, score_range=score_range)
+    estimate, se, freedom = float(found.mean), float(found.se), float(found.df)
+    seed, item, residual = float(found.seed), float(found.item), float(found.residual)
+    half = float(t_quantile((1 + level) / 2, freedom)) * se if se else 0.0
+    p_value = min(1.0, 2 * float(t_tail(abs(estimate - null), se, freedom)))
     s, n = moments.n_seeds, moments.n_items
     if s == 1:
         components = Components(None, n * item, None)
     else:
         components = Components(s * max(seed - residual, 0.0), n * max(item - residual, 0.0), s * n * residual)
-    model = "seeds only" if not len(item_K) else "items only" if s == 1 else "seeds x items"
-    degenerate = bool(floored_K.all()) and seed <= _ZERO
+    model = "seeds only" if not len(moments.clusters_K) else "items only" if s == 1 else "seeds x items"
     return Estimate(
-        estimate, se, freedom, (estimate - half, estimate + half), level, null, p_value, components, s, n, n_dropped, model, degenerate
-    )
+        estimate, se, freedom, (estimate - half, estimate + half), level, null, p_value, components, s, n, n_dropped, model,
+        bool(found.degenerate),
+    )  # fmt: skip
 
 
 def paired_difference(
@@ -219,55 +250,57 @@ def paired_difference(
 def _check(tasks: Sequence[TaskScores]) -> None:
     if not tasks:
         raise SpecError("at least one task is needed", key="tasks")
-    shapes = {(task.values_S_N_P.shape[0], task.values_S_N_P.shape[2]) for task in tasks}
+    shapes = {task.values_S_N_P.shape[:-2] + task.values_S_N_P.shape[-1:] for task in tasks}
     if len(shapes) > 1:
         raise SpecError("all tasks must be on the same seeds and columns", key="tasks", value=sorted(shapes))
     for index, task in enumerate(tasks):
         if not np.isfinite(task.values_S_N_P).all():
             raise SpecError("scores have gaps; drop incomplete items first (complete_items)", key=f"tasks[{index}]")
-        n_items = task.values_S_N_P.shape[1]
+        n_items = task.values_S_N_P.shape[-2]
         n_clusters = n_items if task.clusters_N is None else len(np.unique(task.clusters_N))
         if n_clusters < 2:
             raise SpecError("at least 2 items (or clusters of items) with scores are needed", key=f"tasks[{index}]", value=n_clusters)
 
 
 def _cluster_values(task: TaskScores) -> FloatArray:
-    """(S, C, P): per cluster m + (C/N)·Σ_{i in c}(y_i − m); averages to the item mean m whatever the cluster sizes."""
+    """(…, S, C, P): per seed and cluster m_s + (C/N)·Σ_{i in c}(y_si − m_s); averages to the seed's item mean m_s whatever the sizes."""
     values = np.asarray(task.values_S_N_P, dtype=np.float64)
     if task.clusters_N is None:
         return values
     _, index_N = np.unique(task.clusters_N, return_inverse=True)
-    n_clusters = int(index_N.max()) + 1
-    if n_clusters == values.shape[1]:
+    n_clusters, n_items = int(index_N.max()) + 1, values.shape[-2]
+    if n_clusters == n_items:
         return values
-    mean_P = values.mean(axis=(0, 1))
+    mean = values.mean(axis=-2, keepdims=True)
     order_N = np.argsort(index_N, kind="stable")
     starts_C = np.searchsorted(index_N[order_N], np.arange(n_clusters))
-    totals = np.add.reduceat((values - mean_P)[:, order_N], starts_C, axis=1)
-    return np.asarray(mean_P + totals * n_clusters / values.shape[1])
+    totals = np.add.reduceat((values - mean)[..., order_N, :], starts_C, axis=-2)
+    return np.asarray(mean + totals * n_clusters / n_items)
 
 
 def _task_products(values_S_C_P: FloatArray) -> tuple[FloatArray, FloatArray, int]:
-    n_seeds, n_clusters, n_columns = values_S_C_P.shape
-    item_means_C_P = values_S_C_P.mean(axis=0)
+    n_seeds, n_clusters, n_columns = values_S_C_P.shape[-3:]
+    item_means_C_P = values_S_C_P.mean(axis=-3)
     item = _covariance(item_means_C_P) / n_clusters
     if n_seeds == 1:
         return item, np.zeros_like(item), n_clusters
-    rest = values_S_C_P - item_means_C_P - values_S_C_P.mean(axis=1, keepdims=True) + values_S_C_P.mean(axis=(0, 1))
-    flat = rest.reshape(-1, n_columns)
-    return item, flat.T @ flat / ((n_seeds - 1) * (n_clusters - 1) * n_seeds * n_clusters), n_clusters
+    centred_C_P = item_means_C_P - item_means_C_P.mean(axis=-2, keepdims=True)
+    rest = values_S_C_P - centred_C_P[..., None, :, :] - values_S_C_P.mean(axis=-2, keepdims=True)
+    flat = rest.reshape(*rest.shape[:-3], n_seeds * n_clusters, n_columns)
+    return item, np.swapaxes(flat, -1, -2) @ flat / ((n_seeds - 1) * (n_clusters - 1) * n_seeds * n_clusters), n_clusters
 
 
 def _covariance(rows_R_P: FloatArray) -> FloatArray:
-    centred = rows_R_P - rows_R_P.mean(axis=0)
-    return np.asarray(centred.T @ centred / (len(rows_R_P) - 1))
+    """Over the last but one axis; 0 for a single row."""
+    centred = rows_R_P - rows_R_P.mean(axis=-2, keepdims=True)
+    return np.asarray(np.swapaxes(centred, -1, -2) @ centred / max(rows_R_P.shape[-2] - 1, 1))
 
 
 def _item_terms(moments: Moments, weights: FloatArray, score_range: float) -> tuple[FloatArray, FloatArray, npt.NDArray[np.bool_]]:
-    item_K = np.einsum("p,kpq,q->k", weights, moments.item_K_P_P, weights)
-    residual_K = np.maximum(np.einsum("p,kpq,q->k", weights, moments.residual_K_P_P, weights), 0.0)
+    item_K = np.einsum("...p,...kpq,...q->...k", weights, moments.item_K_P_P, weights)
+    residual_K = np.maximum(np.einsum("...p,...kpq,...q->...k", weights, moments.residual_K_P_P, weights), 0.0)
     clusters_K = moments.clusters_K
-    reach = score_range * max(weights.clip(min=0).sum(), -weights.clip(max=0).sum())
+    reach = score_range * np.maximum(weights.clip(min=0).sum(axis=-1), -weights.clip(max=0).sum(axis=-1))[..., None]
     flat_K = (item_K <= _ZERO * reach**2) & (residual_K <= _ZERO * reach**2)
     floor_K = reach**2 * 0.5 / ((clusters_K + 1) * clusters_K) / max(len(clusters_K), 1) ** 2
     return np.where(flat_K, floor_K, item_K), np.where(flat_K, 0.0, residual_K), flat_K

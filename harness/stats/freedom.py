@@ -3,12 +3,12 @@
 In contributions to the variance of the mean, A = MS_S/(S·N), B = MS_I/(S·N), C = MS_E/(S·N), that variance is E[A + B − C]. N is large
 beside S, so what makes small samples hard is A, a χ² on ν = S − 1 degrees of freedom; t = max(B − C, 0) is nearly known.
 
-"corrected" (default): A is no less than the 2.5 % point of what C alone would give it, C·χ²_ν(.025)/ν; the variance is A + t; with x = t/A
-    df = max(ν·(1 + x)² − 5·x, ν),    1/df + (t/(A + t))²/df_items  where items vary.
-ν·(1 + x)² is Satterthwaite's estimate for A + t. With few seeds it is too large, most so where A came out small by luck. −5·x is an order
-of 1/ν smaller, as the next terms of Welch's and Aspin's series are; 5 is the smallest multiple of ½ that keeps the error rate at nominal
-.05 from exceeding .0505 for three or more seeds whatever the components (normal theory, N large: docs/statistics.md). A is not raised to C
-where seeds agree better than chance: that helps if seeds do not differ, and costs half as many false alarms again if they do.
+"corrected" (default): A is no less than the 1 % point of what C alone would give it, C·χ²_ν(.01)/ν; the variance is A + t; with x = t/A
+    df = max(ν·(1 + x)² − 4.5·x, ν),    1/df + (t/(A + t))²/df_items  where items vary.
+ν·(1 + x)² is Satterthwaite's estimate for A + t. With few seeds it is too large, most so where A came out small by luck. −4.5·x is an order
+of 1/ν smaller, as the next terms of Welch's and Aspin's series are; 4.5 is the multiple of ½ whose error rate at nominal .05 strays least
+from .05 over all ratios of the components, three or more seeds and 50 or more items (normal theory: docs/statistics.md). A is not raised to
+C where seeds agree better than chance: that would help if seeds do not differ, and costs half as many false alarms again if they do.
 
 Sources: Satterthwaite (1946); Welch (1947) and Aspin (1948) for the series; Hillis (2007) for "hillis".
 """
@@ -23,8 +23,8 @@ from scipy import special
 
 FloatArray = npt.NDArray[np.float64]
 DegreesOfFreedom = Literal["corrected", "satterthwaite", "hillis"]
-CORRECTION = 5.0
-FLOOR_TAIL = 0.025
+CORRECTION = 4.5
+FLOOR_TAIL = 0.01
 
 
 def variance_and_df(

@@ -105,7 +105,7 @@ def power_product(moments: Moments, powers_P: Sequence[float], *, level: float =
     linear = contrast(moments, powers / moments.mean_P, level=level, score_range=score_range)
     half = (linear.interval[1] - linear.interval[0]) / 2
     value = math.exp(log_value)
-    p_value = 2 * t_tail(abs(log_value), linear.se, linear.df) if linear.se else float(log_value == 0)
+    p_value = 2 * float(t_tail(abs(log_value), linear.se, linear.df)) if linear.se else float(log_value == 0)
     return RatioEstimate(
         value, value * linear.se, linear.df, (math.exp(log_value - half), math.exp(log_value + half)), level, min(1.0, p_value),
         _times(linear.components, value**2), moments.n_seeds, moments.n_items, linear.model,
@@ -118,7 +118,7 @@ def power_product_tails(estimate: RatioEstimate, rho: float) -> tuple[float, flo
     distance = math.log(estimate.estimate) - math.log(rho)
     if se == 0:
         return float(distance <= 0), float(distance >= 0)
-    return t_tail(distance, se, estimate.df), t_tail(-distance, se, estimate.df)
+    return float(t_tail(distance, se, estimate.df)), float(t_tail(-distance, se, estimate.df))
 
 
 def _times(parts: Components, factor: float) -> Components:

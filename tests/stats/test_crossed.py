@@ -10,7 +10,7 @@ from scipy import stats
 from statsmodels.stats.anova import anova_lm
 
 from harness.errors import SpecError
-from harness.stats.crossed import TaskScores, contrast, moments, paired_difference, seed_moments
+from harness.stats.crossed import TaskScores, contrast, mean_and_error, moments, paired_difference, seed_moments
 
 
 def crossed_sample(rng, n_seeds=5, n_items=40, seed_sd=0.3, item_sd=0.5, sd=1.0):
@@ -187,6 +187,25 @@ def test_unequal_clusters_with_one_seed_give_the_cluster_robust_standard_error()
     assert found.estimate == pytest.approx(fit.params.iloc[0])
     assert found.se == pytest.approx(fit.bse.iloc[0])
     assert found.df == 11
+
+
+def test_luck_of_seeds_does_not_leak_into_the_residual_through_unequal_clusters():
+    """Scores that differ by seed only have no item and no residual variance, however large or small the clusters are."""
+    luck = np.array([[0.3], [-0.1], [0.4]]) + np.zeros((3, 10))
+    found = paired_difference(luck, 0 * luck, clusters_N=[0, 1, 1, 2, 2, 2, 3, 3, 3, 3]).components
+    assert found.residual == pytest.approx(0, abs=1e-15)
+    assert found.seed == pytest.approx(luck[:, 0].var(ddof=1), rel=0.05)
+
+
+@pytest.mark.parametrize("clusters", [None, np.repeat(np.arange(5), [1, 2, 3, 4, 5])])
+def test_studies_on_a_leading_axis_are_what_they_are_alone(clusters):
+    rng = np.random.default_rng(13)
+    tasks = [rng.random((6, 4, 15, 2)).round(1), rng.random((6, 4, 15, 2)).round()]
+    together = mean_and_error(moments([TaskScores(task, clusters) for task in tasks]), (1, -1))
+    for study in range(6):
+        alone = contrast(moments([TaskScores(task[study], clusters) for task in tasks]), (1, -1))
+        found = (together.mean[study], together.se[study], together.df[study])
+        assert found == pytest.approx((alone.estimate, alone.se, alone.df), rel=1e-12)
 
 
 def test_items_without_a_score_are_dropped_and_counted(diff_S_N):
