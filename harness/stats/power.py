@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 from scipy import optimize, stats
 
 from harness.errors import SpecError
 from harness.stats.crossed import Components
+from harness.stats.freedom import variance_and_df
 
 MOST_SEEDS = 1000
+MOST_ITEMS = 100_000
+_NORMAL_DF = 1e6
+"""From here on scipy's noncentral t is slow and the normal distribution as good."""
 
 
 @dataclass(frozen=True)
@@ -21,37 +27,61 @@ class Design:
     n_items: int
 
 
+@dataclass(frozen=True)
+class PricedDesign:
+    """A design and what it costs, in the unit of the prices given."""
+
+    n_seeds: int
+    n_items: int
+    cost: float
+
+
 def standard_error(components: Components, *, n_seeds: int, n_items: int) -> tuple[float, float]:
-    """SE of the mean of S seeds × N items and its Satterthwaite degrees of freedom, from expected mean squares."""
+    """SE of the mean of S seeds × N items and its degrees of freedom, by the crossed test's own rule at the expected mean squares.
+
+    Raises:
+        SpecError: the components are those of one seed, or the design has fewer than 2 seeds or no item.
+    """
     if components.seed is None or components.residual is None:
         raise SpecError("power needs the seed component, which one seed cannot give", key="components")
     if n_seeds < 2 or n_items < 1:
         raise SpecError("a design needs at least 2 seeds and 1 item", key="n_seeds", value=(n_seeds, n_items))
     residual = components.residual / (n_seeds * n_items)
-    seed, item = components.seed / n_seeds + residual, components.item / n_items + residual
-    variance = seed + item - residual
-    if variance <= 0:
-        return 0.0, math.inf
-    squares = seed**2 / (n_seeds - 1)
-    if n_items > 1:
-        squares += item**2 / (n_items - 1) + residual**2 / ((n_seeds - 1) * (n_items - 1))
-    return math.sqrt(variance), variance**2 / squares
+    # With one item a value exists once a seed: all that varies is between seeds.
+    n_tasks = int(n_items > 1)
+    seed = np.array(components.seed / n_seeds + residual + (0.0 if n_tasks else components.item))
+    item_K, residual_K = np.full(n_tasks, components.item / n_items + residual), np.full(n_tasks, residual)
+    variance, df = variance_and_df(seed, item_K, residual_K, np.full(n_tasks, n_items - 1.0), n_seeds=n_seeds, rule="corrected")
+    return math.sqrt(float(variance)), float(df)
+
+
+def power(components: Components, effect: float, *, n_seeds: int, n_items: int, alpha: float = 0.05) -> float:
+    """Chance that a two-sided level-`alpha` t test finds a true mean of `effect`, in its own direction. Raises as `standard_error`."""
+    se, df = standard_error(components, n_seeds=n_seeds, n_items=n_items)
+    return _power(abs(effect), se, df, alpha)
 
 
 def mde(components: Components, *, n_seeds: int, n_items: int, alpha: float = 0.05, power: float = 0.8) -> float:
-    """Smallest true mean that a two-sided level-`alpha` t test finds with probability `power`."""
+    """Smallest true mean that a two-sided level-`alpha` t test finds with probability `power`. Raises as `standard_error`."""
     se, df = standard_error(components, n_seeds=n_seeds, n_items=n_items)
     if se == 0:
         return 0.0
-    critical = float(stats.t.ppf(1 - alpha / 2, df))
 
     def shortfall(noncentrality: float) -> float:
-        return float(stats.nct.sf(critical, df, noncentrality)) - power
+        return _power(noncentrality, 1.0, df, alpha) - power
 
-    upper = critical + float(stats.norm.ppf(power)) + 1
+    upper = float(stats.t.ppf(1 - alpha / 2, df)) + float(stats.norm.ppf(power)) + 1
     while shortfall(upper) < 0:
         upper *= 1.5
     return float(optimize.brentq(shortfall, 0.0, upper)) * se
+
+
+def _power(effect: float, se: float, df: float, alpha: float) -> float:
+    if se == 0:
+        return float(effect > 0)
+    if df > _NORMAL_DF:
+        return float(stats.norm.sf(stats.norm.ppf(1 - alpha / 2) - effect / se))
+    return float(stats.nct.sf(stats.t.ppf(1 - alpha / 2, df), df, effect / se))
 
 
 def seeds_needed(
@@ -62,11 +92,68 @@ def seeds_needed(
         return None
 
     def enough(n_seeds: int) -> bool:
-        return mde(components, n_seeds=n_seeds, n_items=n_items, alpha=alpha, power=power) <= abs(effect)
+        return _detects(components, effect, n_seeds, n_items, alpha, power)
 
+    return _fewest(enough, 2, most)
+
+
+def items_needed(
+    components: Components, effect: float, *, n_seeds: int, alpha: float = 0.05, power: float = 0.8, most: int = MOST_ITEMS
+) -> int | None:
+    """Fewest items on which `effect` is detectable with `n_seeds` seeds; None if even `most` are too few."""
+    if effect == 0:
+        return None
+
+    def enough(n_items: int) -> bool:
+        return _detects(components, effect, n_seeds, n_items, alpha, power)
+
+    return _fewest(enough, 2, most)
+
+
+def cheapest_design(
+    components: Components,
+    effect: float,
+    *,
+    seed_cost: float,
+    item_cost: float,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    most_items: int = MOST_ITEMS,
+    most_seeds: int = MOST_SEEDS,
+) -> PricedDesign | None:
+    """The cheapest seeds × items that detects `effect`, or None if none within the limits does.
+
+    Args:
+        seed_cost: of one more training seed (training every method compared once).
+        item_cost: of scoring one item for one seed (every method compared); S seeds × N items cost S·(seed_cost + N·item_cost).
+    Raises:
+        SpecError: a cost below 0, or both 0.
+    """
+    if not (seed_cost >= 0 and item_cost >= 0 and seed_cost + item_cost > 0 and math.isfinite(seed_cost + item_cost)):
+        raise SpecError("costs must not be negative, nor both 0", key="seed_cost, item_cost", value=(seed_cost, item_cost))
+    best: PricedDesign | None = None
+    for n_seeds in range(2, most_seeds + 1):
+        # More seeds than the best design's whole cost pays for, on the fewest items, cannot be cheaper.
+        if best and n_seeds * (seed_cost + 2 * item_cost) >= best.cost:
+            break
+        n_items = items_needed(components, effect, n_seeds=n_seeds, alpha=alpha, power=power, most=most_items)
+        if n_items is None:
+            continue
+        cost = n_seeds * (seed_cost + n_items * item_cost)
+        if best is None or cost < best.cost:
+            best = PricedDesign(n_seeds, n_items, cost)
+    return best
+
+
+def _detects(components: Components, effect: float, n_seeds: int, n_items: int, alpha: float, wanted: float) -> bool:
+    return power(components, effect, n_seeds=n_seeds, n_items=n_items, alpha=alpha) >= wanted
+
+
+def _fewest(enough: Callable[[int], bool], least: int, most: int) -> int | None:
+    """Smallest number in least..most for which `enough`, which stays true once it is."""
     if not enough(most):
         return None
-    low, high = 1, most
+    low, high = least - 1, most
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)

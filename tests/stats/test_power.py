@@ -6,7 +6,7 @@ from statsmodels.stats.power import TTestPower
 
 from harness.errors import SpecError
 from harness.stats.crossed import Components, paired_difference
-from harness.stats.power import designs_needed, mde, seeds_needed, standard_error
+from harness.stats.power import cheapest_design, designs_needed, items_needed, mde, power, seeds_needed, standard_error
 
 PARTS = Components(0.01, 0.2, 0.3)
 
@@ -60,3 +60,52 @@ def test_one_seeds_components_cannot_plan():
         standard_error(Components(None, 0.1, None), n_seeds=5, n_items=10)
     with pytest.raises(SpecError, match="at least 2 seeds"):
         standard_error(PARTS, n_seeds=1, n_items=10)
+
+
+def test_power_and_mde_are_inverse():
+    effect = mde(PARTS, n_seeds=6, n_items=80, power=0.9, alpha=0.01)
+    assert power(PARTS, effect, n_seeds=6, n_items=80, alpha=0.01) == pytest.approx(0.9)
+    assert power(PARTS, -effect, n_seeds=6, n_items=80, alpha=0.01) == pytest.approx(0.9)
+    assert power(PARTS, 0.0, n_seeds=6, n_items=80) == pytest.approx(0.025)
+
+
+def test_standard_error_is_that_of_the_components():
+    se, df = standard_error(PARTS, n_seeds=5, n_items=40)
+    assert se == pytest.approx((0.01 / 5 + 0.2 / 40 + 0.3 / 200) ** 0.5)
+    assert df > 4
+    assert standard_error(Components(0.04, 0.0, 0.0), n_seeds=6, n_items=1) == pytest.approx(((0.04 / 6) ** 0.5, 5))
+
+
+def test_items_needed_is_the_smallest_that_suffices():
+    items = items_needed(PARTS, 0.2, n_seeds=8)
+    assert power(PARTS, 0.2, n_seeds=8, n_items=items) >= 0.8 > power(PARTS, 0.2, n_seeds=8, n_items=items - 1)
+    assert items_needed(PARTS, 0.01, n_seeds=8) is None
+    assert items_needed(PARTS, 0.0, n_seeds=8) is None
+
+
+@pytest.mark.parametrize(("seed_cost", "item_cost"), [(100, 1), (10, 1), (0, 1), (50, 0.01)])
+def test_the_cheapest_design_is_the_cheapest_of_all(seed_cost, item_cost):
+    parts = Components(0.01, 0.05, 0.2)
+    found = cheapest_design(parts, 0.2, seed_cost=seed_cost, item_cost=item_cost, most_items=90, most_seeds=15)
+    costs = {
+        (s, n): s * (seed_cost + n * item_cost)
+        for s in range(2, 16)
+        for n in range(2, 91)
+        if power(parts, 0.2, n_seeds=s, n_items=n) >= 0.8
+    }
+    assert found.cost == pytest.approx(min(costs.values()))
+    assert costs[found.n_seeds, found.n_items] == pytest.approx(found.cost)
+
+
+def test_dear_seeds_make_designs_with_more_items():
+    """Normal theory: with seed variance σ²_s and residual σ²_e the best N is √(σ²_e/σ²_s · seed cost/item cost)."""
+    parts = Components(0.01, 0.0, 0.25)
+    found = cheapest_design(parts, 0.05, seed_cost=400, item_cost=1)
+    assert found.n_items == pytest.approx((0.25 / 0.01 * 400) ** 0.5, rel=0.25)
+
+
+def test_what_no_design_can_see_and_costs_that_are_none():
+    assert cheapest_design(PARTS, 0.001, seed_cost=1, item_cost=1, most_seeds=20, most_items=100) is None
+    for costs in ((-1, 1), (0, 0), (1, float("inf"))):
+        with pytest.raises(SpecError, match="costs"):
+            cheapest_design(PARTS, 0.1, seed_cost=costs[0], item_cost=costs[1])
