@@ -76,7 +76,9 @@ def trust_region_step(
         return False
     step = direction * (2 * max_kl / curvature).sqrt()
     most_kl = float("inf") if kl_slack is None else kl_slack * max_kl
-    return _line_search(parameters, surrogate, divergence, step, expected=float(gradient @ step), start=float(start.detach()), most_kl=most_kl)
+    return _line_search(
+        parameters, surrogate, divergence, step, expected=float(gradient @ step), start=float(start.detach()), most_kl=most_kl
+    )
 
 
 def conjugate_gradients(times: Callable[[Tensor], Tensor], target: Tensor, *, steps: int, tolerance: float = 1e-10) -> Tensor:
