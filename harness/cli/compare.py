@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from harness.cli.text import console, print_json, print_table, say
 from harness.compare import wording
 from harness.compare.align import align
 from harness.compare.cells import ReadOptions
-from harness.compare.compare import Comparison, Family, Row, compare
+from harness.compare.compare import Comparison, Family, Row, Standing, compare
 from harness.compare.sources import parse_source, read_sources
 from harness.errors import SpecError
+from harness.report.text import visible
 
-_OPTIONAL = ("items needed", "clusters", "checkpoints", "p exact", "p sign flips", "p")
+_OPTIONAL = ("needed", "clusters", "checkpoints", "p exact", "p")
 """Columns that a narrow terminal goes without, the first first."""
-_CHECK = {"sign flips": "p sign flips"}
 _MOST_TASKS = 12
 """Tasks up to which the means of three and more models are printed task by task."""
 
@@ -79,35 +81,45 @@ def show(found: Comparison, writer: Console) -> None:
         say(writer, f"- {note}")
 
 
-def columns(rows: Sequence[Row], found: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Header and cells of rows as people read them; columns that say nothing here are left out."""
+@dataclass(frozen=True)
+class Column:
+    """One column of the table of pairs; `key` tells columns apart whatever the models in the titles are called."""
+
+    key: str
+    title: str
+    cells: list[str]
+    right: bool = True
+
+
+def columns(rows: Sequence[Row], found: Comparison) -> list[Column]:
+    """The table as people read it; columns that would say nothing here are left out."""
     two = len(found.models) == 2
     first, second = (rows[0].first, rows[0].second) if two else ("first", "second")
-    several = any(row.n_seeds > 1 for row in rows)
-    header = ["task", *([] if two else ["first", "second"]), "items", *(["clusters"] if any(row.n_clusters for row in rows) else [])]
-    header += [*(["checkpoints"] if several else []), first, second, "diff.", f"{100 * (1 - found.alpha):.3g} % interval", "p"]
-    adjusted = any(row.p_holm != row.decisive_p for row in rows)
-    checks = list(dict.fromkeys(row.check.name for row in rows if row.check))
-    header += [*(["p (Holm)"] if adjusted else []), *([_CHECK.get(checks[0], "p exact")] if checks else []), "verdict"]
-    wanted = two and any(wording.needed_text(row) for row in rows)
-    header += ["items needed"] if wanted else []
-    cells = []
-    for row in rows:
-        unit = row.unit_scale
-        line = [row.task, *([] if two else [row.first, row.second]), f"{row.n_items:,}"]
-        line += [f"{row.n_clusters or row.n_items:,}"] if "clusters" in header[:5] else []
-        line += [str(row.n_seeds)] if several else []
-        line += [wording.score_text(row.mean_first, unit=unit), wording.score_text(row.mean_second, unit=unit)]
-        line += [
-            wording.difference_text(row.difference, unit=unit),
-            wording.interval_text(row.interval, unit=unit),
-            wording.p_text(row.p_value),
-        ]
-        line += [wording.p_text(row.p_holm)] if adjusted else []
-        line += [wording.p_text(row.check.p_value) if row.check else "–"] if checks else []
-        line += [wording.verdict_text(row), *([wording.needed_text(row)] if wanted else [])]
-        cells.append(line)
-    return header, cells
+    score, difference = wording.score_text, wording.difference_text
+    made = [Column("task", "task", [row.task for row in rows], right=False)]
+    if not two:
+        made.append(Column("first", "first", [row.first for row in rows], right=False))
+        made.append(Column("second", "second", [row.second for row in rows], right=False))
+    made.append(Column("items", "items", [f"{row.n_items:,}" for row in rows]))
+    if any(row.n_clusters for row in rows):
+        made.append(Column("clusters", "clusters", [f"{row.n_clusters or row.n_items:,}" for row in rows]))
+    if any(row.n_seeds > 1 for row in rows):
+        made.append(Column("checkpoints", "checkpoints", [str(row.n_seeds) for row in rows]))
+    made.append(Column("mean first", first, [score(row.mean_first, unit=row.unit_scale) for row in rows]))
+    made.append(Column("mean second", second, [score(row.mean_second, unit=row.unit_scale) for row in rows]))
+    made.append(Column("difference", "diff.", [difference(row.difference, unit=row.unit_scale) for row in rows]))
+    intervals = [wording.interval_text(row.interval, unit=row.unit_scale) for row in rows]
+    made.append(Column("interval", f"{100 * (1 - found.alpha):.3g} % interval", intervals))
+    made.append(Column("p", "p", [wording.p_text(row.p_value) for row in rows]))
+    if checks := [row.check.name for row in rows if row.check]:
+        name = "p sign flips" if set(checks) == {"sign flips"} else "p exact"
+        made.append(Column("p exact", name, [wording.p_text(row.check.p_value) if row.check else "–" for row in rows]))
+    if any(row.p_holm != row.decisive_p for row in rows):
+        made.append(Column("p holm", "p (Holm)", [wording.p_text(row.p_holm) for row in rows]))
+    made.append(Column("verdict", "verdict", [wording.verdict_text(row) for row in rows], right=False))
+    if two and any(wording.needed_text(row) for row in rows):
+        made.append(Column("needed", "items needed", [wording.needed_text(row) for row in rows]))
+    return made
 
 
 def title(family: Family) -> str:
@@ -119,8 +131,8 @@ def _show_rows(family: Family, found: Comparison, writer: Console) -> None:
     # Every pair on every task would be screens of rows: of three and more models only the pairs' means over tasks are printed.
     many = len(found.models) > 2 and bool(family.overall)
     rows = [*([] if many else family.rows), *family.overall]
-    header, cells, hidden = _fitted(*columns(rows, found), width=writer.width)
-    print_table(writer, title(family), header, cells, right=[name for name in header if name not in ("task", "first", "second", "verdict")])
+    shown, hidden = _fitted(columns(rows, found), width=writer.width)
+    _print(writer, title(family), shown)
     if hidden:
         say(writer, f"(not shown, the terminal is too narrow: {', '.join(hidden)})")
     if many:
@@ -130,17 +142,22 @@ def _show_rows(family: Family, found: Comparison, writer: Console) -> None:
         say(writer, row.words)
 
 
-def _fitted(header: list[str], cells: list[list[str]], *, width: int) -> tuple[list[str], list[list[str]], list[str]]:
-    """The table without the optional columns that do not fit, and their names."""
+def _print(writer: Console, heading: str, shown: Sequence[Column]) -> None:
+    # The printer takes titles for markup, and models and tasks are in them.
+    titles = [escape(visible(column.title)) for column in shown]
+    right = [name for name, column in zip(titles, shown, strict=True) if column.right]
+    print_table(writer, heading, titles, zip(*(column.cells for column in shown), strict=True), right=right)
+
+
+def _fitted(made: list[Column], *, width: int) -> tuple[list[Column], list[str]]:
+    """The columns without the optional ones that do not fit, and the titles of those."""
     hidden: list[str] = []
-    for name in _OPTIONAL:
-        needed = sum(max(map(len, column)) + 3 for column in zip(header, *cells, strict=True))
-        if needed > width and name in header:
-            place = header.index(name)
-            hidden.append(name)
-            header = header[:place] + header[place + 1 :]
-            cells = [line[:place] + line[place + 1 :] for line in cells]
-    return header, cells, hidden
+    for key in _OPTIONAL:
+        needed = sum(max(map(len, (column.title, *column.cells))) + 3 for column in made)
+        if needed > width:
+            hidden += [column.title for column in made if column.key == key]
+            made = [column for column in made if column.key != key]
+    return made, hidden
 
 
 def _show_standings(family: Family, writer: Console) -> None:
@@ -148,20 +165,26 @@ def _show_standings(family: Family, writer: Console) -> None:
         return
     tasks = list(dict.fromkeys(row.task for row in family.rows))
     tasks = tasks if 1 < len(tasks) <= _MOST_TASKS else []
-    means = {(row.task, model): (mean, row.unit_scale) for row in family.rows for model, mean in _means(row)}
+    means = {(row.task, model): wording.score_text(mean, unit=row.unit_scale) for row in family.rows for model, mean in _means(row)}
     unit = all(row.unit_scale for row in family.rows)
-    cells = []
-    for index, entry in enumerate(family.standings):
-        place = "best" if index == 0 else "not told apart" if entry.near_best else "worse"
-        p_value = "" if entry.p_holm_vs_best is None else wording.p_text(entry.p_holm_vs_best)
-        single = [wording.score_text(means[task, entry.model][0], unit=means[task, entry.model][1]) for task in tasks]
-        cells.append([entry.model, wording.score_text(entry.mean, unit=unit), str(entry.n_seeds), p_value, place, *single])
-    right = ("mean", "checkpoints", "p (Holm)", *tasks)
-    print_table(writer, title(family), ("model", "mean", "checkpoints", "p (Holm)", "from the best", *tasks), cells, right=right)
+    entries = family.standings
+    shown = [
+        Column("model", "model", [entry.model for entry in entries], right=False),
+        Column("mean", "mean", [wording.score_text(entry.mean, unit=unit) for entry in entries]),
+        Column("checkpoints", "checkpoints", [str(entry.n_seeds) for entry in entries]),
+        Column("p", "p (Holm)", ["" if entry.p_holm_vs_best is None else wording.p_text(entry.p_holm_vs_best) for entry in entries]),
+        Column("place", "from the best", [_place(index, entry) for index, entry in enumerate(entries)], right=False),
+        *(Column(f"task {task}", task, [means[task, entry.model] for entry in entries]) for task in tasks),
+    ]
+    _print(writer, title(family), shown)
     near = [entry.model for entry in family.standings if entry.near_best]
     if len(near) > 1:
         say(writer, f"not distinguishable from the best: {', '.join(near)}")
     writer.print()
+
+
+def _place(index: int, entry: Standing) -> str:
+    return "best" if index == 0 else "not told apart" if entry.near_best else "worse"
 
 
 def _means(row: Row) -> list[tuple[str, float]]:

@@ -33,14 +33,16 @@ def write_html(found: Comparison, path: Path) -> None:
     tables = []
     for family in found.families:
         rows = [*family.rows, *family.overall]
-        header, cells = columns(rows, found)
+        made = columns(rows, found)
+        cells = zip(*(column.cells for column in made), strict=True)
         lines = [
-            {"cells": line, "words": row.words, "overall": row.overall, "bar": bar, "bh": wording.p_text(row.p_bh), "verdict": row.verdict}
+            {"cells": line, "words": row.words, "overall": row.overall, "bar": bar, "bh": wording.p_text(row.p_bh)}
             for row, line, bar in zip(rows, cells, _bars(rows), strict=True)
         ]
         tables.append({
-            "title": title(family), "header": header, "lines": lines, "standings": family.standings if len(found.models) > 2 else [],
-            "unit": all(row.unit_scale for row in family.rows), "words": [row.words for row in family.overall or family.rows],
+            "title": title(family), "header": [column.title for column in made], "lines": lines,
+            "standings": family.standings if len(found.models) > 2 else [], "unit": all(row.unit_scale for row in family.rows),
+            "words": [row.words for row in family.overall or family.rows],
         })  # fmt: skip
     css = Markup(resources.files("harness.report").joinpath("report.css").read_text(encoding="utf-8"))
     page = environment.get_template("compare.html.j2").render(
@@ -72,16 +74,15 @@ def write_latex(found: Comparison, path: Path) -> None:
 
 def _table(found: Comparison, index: int) -> str:
     family = found.families[index]
-    header, cells = columns([*family.rows, *family.overall], found)
-    left = {"task", "first", "second", "verdict"}
-    lines = [" & ".join(map(_latex, line)) + r" \\" for line in (header, *cells)]
+    made = columns([*family.rows, *family.overall], found)
+    lines = [" & ".join(map(_latex, line)) + r" \\" for line in zip(*((column.title, *column.cells) for column in made), strict=True)]
     if family.overall:
         lines.insert(len(lines) - len(family.overall), r"\midrule")
     caption = f"{title(family)}: paired differences with {100 * (1 - found.alpha):.3g} % intervals. {' '.join(found.warnings[:3])}"
     body = "\n".join(lines[1:])
     return (
         f"\\begin{{table}}\n\\centering\n\\caption{{{_latex(caption)}}}\n"
-        f"\\begin{{tabular}}{{{''.join('l' if name in left else 'r' for name in header)}}}\n\\toprule\n{lines[0]}\n\\midrule\n{body}\n"
+        f"\\begin{{tabular}}{{{''.join('r' if column.right else 'l' for column in made)}}}\n\\toprule\n{lines[0]}\n\\midrule\n{body}\n"
         "\\bottomrule\n\\end{tabular}\n\\end{table}\n"
     )
 

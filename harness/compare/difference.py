@@ -99,9 +99,9 @@ def _checkpoints(task: Aligned, first: str, second: str, intersect: bool) -> tup
 
 
 def _range(pair: Sequence[FloatArray]) -> float:
-    """The largest possible distance of two scores: 1 for scores in 0..1, else the distance seen."""
+    """The largest possible distance of two scores: 1 for scores in 0..1 and for scores that are all one, else the distance seen."""
     low, high = min(float(values.min()) for values in pair), max(float(values.max()) for values in pair)
-    return 1.0 if low >= 0 and high <= 1 else max(high - low, 1e-300)
+    return 1.0 if (low >= 0 and high <= 1) or low == high else high - low
 
 
 def difference(pair: Pair, *, level: float) -> ClusterEstimate | Estimate:

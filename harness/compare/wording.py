@@ -17,7 +17,8 @@ def score_text(value: float, *, unit: bool) -> str:
 
 def difference_text(value: float, *, unit: bool) -> str:
     """A difference with its sign: points of a percentage for scores in 0..1."""
-    return f"{100 * value:+.1f}" if unit else f"{value:+.3g}"
+    text = f"{100 * value:+.1f}" if unit else f"{value:+.3g}"
+    return f"+{text[1:]}" if float(text) == 0 else text
 
 
 def interval_text(interval: tuple[float, float], *, unit: bool) -> str:
