@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import re
-import types
-import typing
-from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ValidationError
-
 from harness.core import plugins
 from harness.core.spec import StudySpec
 from harness.core.suite_spec import SuiteSpec
+from harness.core.yaml_file import Location, YamlFile, key_path
 from harness.errors import SpecError
-
-Location = tuple[str | int, ...]
-
-
-MERGE = "tag:yaml.org,2002:merge"
-"""YAML's `<<`: takes in another mapping's keys."""
 
 
 class StudyFile:
-    """A study file while it is checked: remembers the line of every key for messages."""
+    """A study file while it is checked, down to the names of plug-ins and the keys of their configurations."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.lines: dict[Location, int] = {}
+        self._file = YamlFile(path, "study")
 
     def load(self) -> StudySpec:
         """The checked study.
@@ -38,109 +26,24 @@ class StudyFile:
         Raises:
             SpecError: the first mistake found.
         """
-        content = self._parse()
+        content = self._file.read()
         if not isinstance(content, dict):
             raise SpecError("a study file must be a mapping of keys such as name, student, methods", file=self.path)
-        study = self._validated(StudySpec, content, ())
-        assert isinstance(study, StudySpec)
+        study = self._file.validated(StudySpec, content, ())
         self._check_student(study)
         self._check_plugins(study)
         self._check_claims(study)
         return study
-
-    def fail(self, expected: str, location: Location, value: object = None, valid: Iterable[str] = ()) -> SpecError:
-        """The error for a place in the file."""
-        line = next((self.lines[location[:n]] for n in range(len(location), 0, -1) if location[:n] in self.lines), None)
-        file = f"{self.path}:{line}" if line else str(self.path)
-        return SpecError(expected.removesuffix("."), file=file, key=key_path(location), value=value, valid=valid)
-
-    def _parse(self) -> Any:
-        try:
-            text = self.path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            near = [str(path) for path in self.path.parent.glob("*.y*ml")] if self.path.parent.is_dir() else []
-            raise SpecError("no such study file", value=str(self.path), valid=near) from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise SpecError(f"cannot be read: {error}", file=self.path) from error
-        try:
-            root = yaml.compose(text, Loader=_Loader)
-            if root is None:
-                raise SpecError("the file is empty", file=self.path)
-            self._note_lines(root, ())
-            return yaml.load(text, Loader=_Loader)  # a SafeLoader
-        except yaml.MarkedYAMLError as error:
-            mark, problem = error.problem_mark, error.problem or ""
-            file = f"{self.path}:{mark.line + 1}" if mark else str(self.path)
-            # Some problems only continue the sentence that the context begins.
-            told = ", ".join(filter(None, [error.context if problem.startswith("but ") or not problem else "", problem]))
-            raise SpecError(f"not valid YAML: {told}", file=file) from error
-        except yaml.reader.ReaderError as error:
-            raise SpecError("not a text file: it holds control characters", file=self.path) from error
-        except yaml.YAMLError as error:
-            raise SpecError(f"not valid YAML: {' '.join(str(error).split())}", file=self.path) from error
-        except RecursionError:
-            raise SpecError("not valid YAML: nested too deeply, or an alias that contains itself", file=self.path) from None
-        except SpecError:
-            raise
-        except ValueError as error:  # what a tag such as !!int makes of its text
-            raise SpecError(f"not valid YAML: {error}", file=self.path) from error
-
-    def _note_lines(self, node: yaml.Node, location: Location) -> None:
-        self.lines[location] = node.start_mark.line + 1
-        if isinstance(node, yaml.MappingNode):
-            seen: set[str] = set()
-            for key, value in node.value:
-                inner = (*location, str(key.value))
-                if key.tag == MERGE:
-                    # The lines of what is merged in; keys of this mapping's own overwrite them.
-                    for merged in value.value if isinstance(value, yaml.SequenceNode) else [value]:
-                        self._note_lines(merged, location)
-                    self.lines[location] = node.start_mark.line + 1
-                    continue
-                if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
-                    self.lines[inner] = key.start_mark.line + 1
-                    raise self.fail("keys must be text", inner)
-                if key.value in seen:
-                    self.lines[inner] = key.start_mark.line + 1
-                    raise self.fail("the key is written twice", inner)
-                seen.add(key.value)
-                self._note_lines(value, inner)
-                self.lines[inner] = key.start_mark.line + 1
-        elif isinstance(node, yaml.SequenceNode):
-            for index, value in enumerate(node.value):
-                self._note_lines(value, (*location, index))
-
-    def _validated(self, model: type[BaseModel], content: Any, at: Location) -> BaseModel:
-        try:
-            return model.model_validate(content)
-        except ValidationError as error:
-            raise self._explain(model, error, content, at) from None
-
-    def _explain(self, model: type[BaseModel], error: ValidationError, content: Any, at: Location) -> SpecError:
-        # Misspelt keys come first: they are why a required key seems to be missing. Of a union's branches, the one that fits furthest.
-        found = [(item, _within(content, item["loc"])) for item in error.errors()]
-        first, inner = min(found, key=lambda pair: (pair[0]["type"] != "extra_forbidden", -len(pair[1])))
-        location: Location = (*at, *inner)
-        if first["type"] == "extra_forbidden":
-            owner = _model_at(model, inner[:-1])
-            return self.fail("unknown key", location, inner[-1], list(owner.model_fields) if owner else ())
-        if first["type"] == "missing":
-            return self.fail("this key is required", (*location, first["loc"][-1]))
-        expected = first.get("ctx", {}).get("expected", "")
-        valid = re.findall(r"'([^']*)'", expected) if first["type"] in ("literal_error", "enum") else ()
-        message = "not a valid value" if valid else _message(first, _model_at(model, inner))
-        value = first["input"] if _is_short(first["input"]) and "(got " not in message else None
-        return self.fail(message, location, value, valid)
 
     def _check_student(self, study: StudySpec) -> None:
         known, name = import_module("harness.models.registry").KNOWN, study.student.model
         models = [model for model, source in known.items() if source.kind == "model"]
         at = ("student", "model")
         if name in known and name not in models:
-            raise self.fail(f"a model is expected, this names {_KINDS[known[name].kind]}", at, name, models)
+            raise self._file.fail(f"a model is expected, this names {_KINDS[known[name].kind]}", at, name, models)
         if name not in known and not name.startswith(("hub:", "file:", "pypi:")):
             forms = "expected a known model, hub:org/name[@revision], file:/path or pypi:<package>==<version>#<member>"
-            raise self.fail(forms, at, name, models)
+            raise self._file.fail(forms, at, name, models)
 
     def _check_plugins(self, study: StudySpec) -> None:
         self._check_config("pools", study.pool.name, study.pool.config, ("pool",))
@@ -150,31 +53,31 @@ class StudyFile:
         for index, suite in enumerate(study.suites):
             for task in self._check_suite(suite, ("suites", index)):
                 if (suite.name, task) in chosen:
-                    raise self.fail(f"task {task} of suite {suite.name} is asked for twice", ("suites", index))
+                    raise self._file.fail(f"task {task} of suite {suite.name} is asked for twice", ("suites", index))
                 chosen.add((suite.name, task))
         known = import_module("harness.scoring.perturbations").PERTURBATIONS
         for index, name in enumerate(study.perturbations):
             if name not in known:
-                raise self.fail("unknown perturbation", ("perturbations", index), name, known)
-        self._validated(import_module("harness.scoring.cost").Prices, study.prices, ("prices",))
+                raise self._file.fail("unknown perturbation", ("perturbations", index), name, known)
+        self._file.validated(import_module("harness.scoring.cost").Prices, study.prices, ("prices",))
 
     def _check_config(self, kind: plugins.Kind, name: str, config: dict[str, Any], at: Location) -> None:
         if name not in plugins.names(kind):
-            raise self.fail(f"unknown {kind.removesuffix('s')}", (*at, "name"), name, plugins.names(kind))
+            raise self._file.fail(f"unknown {kind.removesuffix('s')}", (*at, "name"), name, plugins.names(kind))
         plugin = plugins.load(kind, name, file=self.path, key=key_path((*at, "name")))
-        self._validated(plugin.Config, config, (*at, "config"))
+        self._file.validated(plugin.Config, config, (*at, "config"))
 
     def _check_suite(self, suite: SuiteSpec, at: Location) -> list[str]:
         """The names of the suite's tasks that the study scores."""
         if suite.name not in plugins.names("suites"):
-            raise self.fail("unknown suite", (*at, "name"), suite.name, plugins.names("suites"))
+            raise self._file.fail("unknown suite", (*at, "name"), suite.name, plugins.names("suites"))
         offered = [task.name for task in plugins.load("suites", suite.name, file=self.path).tasks]
         for index, name in enumerate(suite.tasks or ()):
             if name not in offered:
-                raise self.fail(f"suite {suite.name} has no such task", (*at, "tasks", index), name, offered)
+                raise self._file.fail(f"suite {suite.name} has no such task", (*at, "tasks", index), name, offered)
         for name in suite.limit if isinstance(suite.limit, dict) else ():
             if name not in offered:
-                raise self.fail(f"suite {suite.name} has no such task", (*at, "limit", name), name, offered)
+                raise self._file.fail(f"suite {suite.name} has no such task", (*at, "limit", name), name, offered)
         return offered if suite.tasks is None else list(suite.tasks)
 
     def _check_claims(self, study: StudySpec) -> None:
@@ -183,77 +86,8 @@ class StudyFile:
             try:
                 path = claims.find_claims(name, self.path.parent)
             except SpecError as error:
-                raise self.fail(error.expected, ("claims", index), name, claims.shipped_claims()) from error
+                raise self._file.fail(error.expected, ("claims", index), name, claims.shipped_claims()) from error
             claims.load_claims(path)  # a mistake in it must not wait until everything is trained
 
 
-def key_path(location: Location) -> str:
-    """A location as users write it: ("methods", 0, "name") → methods[0].name."""
-    path = ""
-    for part in location:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
-    return path
-
-
 _KINDS = {"embedder": "an embedder", "data": "a data set", "package": "an installed package"}
-
-
-def _is_short(value: object) -> bool:
-    """Whether a message can quote a value: a scalar, or a short list of scalars."""
-    if isinstance(value, list):
-        return len(repr(value)) <= 60 and all(isinstance(part, str | int | float) for part in value)
-    return not isinstance(value, dict)
-
-
-def _message(error: Any, owner: type[BaseModel] | None) -> str:
-    """What was expected, in the words of a study file rather than pydantic's."""
-    match error["type"]:
-        case "model_type" | "model_attributes_type" if owner is not None:
-            return f"must be a mapping with the keys {', '.join(owner.model_fields)}"
-        case "dict_type" | "model_type" | "model_attributes_type":
-            return "must be a mapping"
-        case "list_type" | "tuple_type":
-            return "must be a list"
-        case "too_short":
-            return f"must have at least {error['ctx']['min_length']} entry"
-        case "string_pattern_mismatch":
-            return f"must match {error['ctx']['pattern']}"
-        case "string_type":
-            return "must be text"
-    return str(error["msg"]).removeprefix("Value error, ").replace("Input should", "should")
-
-
-class _Loader(yaml.SafeLoader):
-    """A safe loader that reads 8e12 as a number, as YAML 1.2 has it, and 2024-10-05 as text."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    key: [pair for pair in value if pair[0] != "tag:yaml.org,2002:timestamp"]
-    for key, value in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789."))
-
-
-def _within(content: Any, location: Location) -> Location:
-    """The parts of a pydantic location that exist in the file: pydantic also names the branches of unions."""
-    kept: list[str | int] = []
-    for part in location:
-        present = part in content if isinstance(content, dict) else isinstance(content, list) and isinstance(part, int)
-        if present:
-            content = content[part]
-            kept.append(part)
-    return tuple(kept)
-
-
-def _model_at(model: type[BaseModel], location: Location) -> type[BaseModel] | None:
-    current: Any = model
-    for part in location:
-        if isinstance(part, int):
-            (current, *_) = typing.get_args(current) or (None,)
-        elif isinstance(current, type) and issubclass(current, BaseModel) and part in current.model_fields:
-            current = current.model_fields[part].annotation
-        else:
-            return None
-        if typing.get_origin(current) in (typing.Union, types.UnionType):
-            current = next((arg for arg in typing.get_args(current) if arg is not type(None)), None)
-    return current if isinstance(current, type) and issubclass(current, BaseModel) else None
