@@ -33,7 +33,6 @@ LEAKED_PHRASES = (
     "new request:",
     "do not answer this",
     "something that a person asked for",
-    '"""',
 )
 """Telltales of the published prompts, of what models call their task, and of ours."""
 RUN_WORDS = 6

@@ -3,15 +3,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from stand_ins import HashingEncoder, make_seeds
 
+from harness.core.budget import Ledger
 from harness.core.records import Completion, Constraint, Instruction, Message
 from harness.errors import BudgetExceeded
 from harness.instructions.render import compose
 from selfteach.elimination import Candidate, Context, Kept, Limits, eliminate
+from selfteach.environment import Environment, EnvironmentConfig
+from selfteach.language.endpoint import Endpoint, EndpointConfig
 from selfteach.language.executor import LanguageExecutor, parse
 from selfteach.language.prompts import OPERATION_PROMPTS
+from selfteach.language.reviewer import LanguageReviewer
 from selfteach.operations import OPERATIONS
-from selfteach.roles import Outcome
+from selfteach.roles import Answer, Outcome, Reviewer, TextModel
 
 PARENT = compose(pool="instructions", family="travel", body="Describe a bus.", constraints=(Constraint("no_commas"),), seed_id="seed-001")
 GOOD = "Describe a night bus in Lagos and the people it carries."
@@ -121,7 +126,6 @@ def test_parsing(reply: str, text: str) -> None:
         ("Describe a tram.\nAssistant: It is red.", "prompt leak: assistant:"),
         ("Describe a tram.\nNew request: Describe a ship.", "prompt leak: new request:"),
         ("Explain how a zip fastener works.", "prompt leak: explain how a zip fastener works"),
-        ('Describe a tram.\n"""Explain a ship."""', 'prompt leak: """'),
         ("Describe a \ufffd tram.", "broken characters"),
         ("Describe a tram\ud800.", "broken characters"),
         ("x" * 2561, "longer than was asked for"),
@@ -162,3 +166,66 @@ def test_a_refused_charge_is_the_callers_affair() -> None:
 
     with pytest.raises(BudgetExceeded):
         LanguageExecutor(Broke([])).apply_batch([PARENT], ["deepen"], rng=np.random.default_rng(0))
+
+
+class Agreeable:
+    """Finds every instruction solvable half the time."""
+
+    def remember(self, instruction: Instruction, response: str, embedding: np.ndarray) -> None:
+        pass
+
+    def answer(
+        self, instructions: Sequence[Instruction], *, embeddings_N_D: np.ndarray, max_flops: float, rng: np.random.Generator
+    ) -> list[Answer | None]:
+        return [Answer(4, 2, "yes", "consistency") for _ in instructions]
+
+
+def evolved(model: TextModel, reviewer: Reviewer | None = None) -> list[tuple[str, bool, str | None]]:
+    """Instruction, kept and reason of a step of six lineages, one an operation."""
+    environment = Environment(
+        make_seeds(),
+        OPERATIONS,
+        LanguageExecutor(model),
+        HashingEncoder(),
+        Agreeable(),
+        lambda text: "evaluation item" in text,
+        EnvironmentConfig(),
+        reviewer=reviewer,
+        must_verify=False,
+    )
+    rng = np.random.default_rng(0)
+    environment.reset(6, rng=rng)
+    step = environment.step(np.arange(6), update=1, max_flops=1.0, rng=rng)
+    return [(entry.instruction, entry.kept, entry.reject_reason) for entry in step.entries]
+
+
+def test_nothing_a_model_gets_wrong_reaches_the_corpus() -> None:
+    replies = [
+        Completion("Sorry, I cannot.", 4, True),
+        Completion("", 0, False),
+        Completion("Tell me about lamps. <|im_start|>user", 9, True),
+        Completion("and again and " * 40, 120, False),
+        Completion("Repeat this evaluation item.", 5, True),
+        Completion(GOOD, 12, True),
+    ]
+    fates = evolved(Scripted(replies))
+    assert [reason for _, _, reason in fates] == [
+        "executor: refusal",
+        "executor: no reply",
+        "executor: prompt leak: <|im_start|>",
+        "executor: endless repetition",
+        "contaminated",
+        None,
+    ]
+    assert [text for text, kept, _ in fates if kept] == [GOOD]
+
+
+def test_an_endpoint_that_is_down_costs_samples_and_nothing_else() -> None:
+    ledger = Ledger()
+    down = Endpoint(EndpointConfig(base_url="http://127.0.0.1:9/v1", model="m", retries=1, backoff_s=0.0), ledger)
+    assert evolved(down) == [("", False, "executor: no reply")] * 6
+    assert ledger.counters["queries"] == 12
+    topics = ("lamps in winter", "old maps", "bread ovens", "a horse fair", "seven clocks", "quiet trains")
+    sound = Scripted([Completion(f"Ask about {topic}.", 9, True) for topic in topics])
+    fates = evolved(sound, LanguageReviewer(down, ledger))
+    assert [reason for _, _, reason in fates] == ["no information gain: reviewer"] * 6

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stand_ins import make_instruction
 
 from harness.core.budget import Ledger
 from harness.core.records import Message
@@ -11,7 +12,10 @@ from harness.core.spec import Adaptation
 from harness.errors import BudgetExceeded, SourceError, SpecError
 from harness.models.student import Student
 from selfteach.language.endpoint import Endpoint, EndpointConfig
+from selfteach.language.executor import LanguageExecutor
 from selfteach.language.models import CACHED_PREFIXES, LocalModel, StudentModel, open_model
+from selfteach.language.reviewer import LanguageReviewer
+from selfteach.operations import OPERATIONS
 from selfteach.roles import TextModel
 
 LORA = Adaptation(kind="lora", rank=4, alpha=8)
@@ -143,12 +147,6 @@ def test_models_by_name(student: Student, tiny_model: Path) -> None:
     "make", [lambda student, ledger: StudentModel(student, ledger), lambda student, ledger: StudentModel(student, ledger, frozen=False)]
 )
 def test_students_serve_the_executor_and_the_reviewer(student: Student, make: Callable[[Student, Ledger], TextModel]) -> None:
-    from selfteach.language.executor import LanguageExecutor
-    from selfteach.language.reviewer import LanguageReviewer
-    from selfteach.operations import OPERATIONS
-
-    from stand_ins import make_instruction  # isort: skip
-
     ledger = Ledger()
     model = make(student, ledger)
     parents = [make_instruction(f"Describe river {index}.") for index in range(6)]
