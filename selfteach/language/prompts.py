@@ -3,8 +3,9 @@
 The part that all requests of one operation share (task and examples) comes first, so that its keys and values are computed once. No system
 turn is used, because some chat templates know none. The published system's prompts (Evol-Instruct's) are not used here.
 
-Every request repeats its line and "do not answer", and every example's reply begins with a label: of SmolLM2-135M-Instruct's replies 41 of 48
-then read as a request (an imperative or a question; temperature .5), against 31 of 60 with the task in the first turn alone (.3).
+Every request repeats its line and "do not answer", and every example's reply begins with a label, because a small model answers what it
+should rewrite: with line and label 41 of 48 replies of SmolLM2-135M-Instruct read as a request (an imperative or a question), with the task in
+the first turn alone 29 of 48 (a trial wording; temperature .5).
 """
 
 from __future__ import annotations
