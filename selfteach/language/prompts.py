@@ -4,8 +4,8 @@ The part that all requests of one operation share (task and examples) comes firs
 turn is used, because some chat templates know none. The published system's prompts (Evol-Instruct's) are not used here.
 
 Every request repeats its line and "do not answer", and every example's reply begins with a label, because a small model answers what it
-should rewrite: with line and label 41 of 48 replies of SmolLM2-135M-Instruct read as a request (an imperative or a question), with the task in
-the first turn alone 29 of 48 (a trial wording; temperature .5).
+should rewrite: so prompted, 66 of 72 replies of SmolLM2-135M-Instruct read as a request (an imperative or a question; temperature .7);
+without them, in another wording, 28 of 60.
 """
 
 from __future__ import annotations

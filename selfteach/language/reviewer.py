@@ -31,8 +31,8 @@ class LanguageReviewer:
     Gain is "Not Equal" give or take case, quotation marks and a full stop; anything else is none. `Review.reply` is word for word, for the
     published system counted only the exact string.
 
-    A small model is no reviewer: SmolLM2-135M-Instruct says "Not Equal" of 40 in 40 children made by rules, and of 19 in 20 pairs of one and
-    the same instruction (greedy; four other versions of the prompt did no better on 12 such pairs each).
+    A small model is no reviewer: SmolLM2-135M-Instruct says "Not Equal" of 40 in 40 children made by rules, and of 19 in 20 pairs of an
+    instruction with itself (greedy; four other versions of the prompt did no better on 12 such pairs each).
     """
 
     def __init__(self, model: TextModel, ledger: Ledger) -> None:
