@@ -71,7 +71,7 @@ class EnvironmentJudge:
         if self._step % self.environment.config.horizon == 0:
             self.environment.reset(parents, rng=rng)
         self._actions_P = rng.integers(len(self.environment.operations), size=parents)
-        texts = [lineage.current.text for lineage in self.environment._lineages]
+        texts = [lineage.current.text for lineage in self.environment.lineages]
         return [_prompt(self.environment.actions[action], text) for action, text in zip(self._actions_P, texts, strict=True)]
 
     def judge(self, replies_P_G: Sequence[Sequence[Completion]], *, update: int, max_flops: float, rng: np.random.Generator) -> Judgement:
@@ -89,21 +89,21 @@ class EnvironmentJudge:
 
     def _fork(self, group: int) -> None:
         """Every lineage once for each sibling, next to one another."""
-        self.environment._lineages = [
+        self.environment.lineages = [
             replace(lineage, steps=list(lineage.steps), counts=lineage.counts.copy())
-            for lineage in self.environment._lineages
+            for lineage in self.environment.lineages
             for _ in range(group)
         ]
 
     def _join(self, group: int, rng: np.random.Generator) -> None:
         """One lineage of each group of siblings: one that was solved, where there is one."""
-        lineages = self.environment._lineages
+        lineages = self.environment.lineages
         kept = []
         for start in range(0, len(lineages), group):
             siblings = lineages[start : start + group]
             solved = [lineage for lineage in siblings if not lineage.rejected]
             kept.append(solved[rng.integers(len(solved))] if solved else siblings[0])
-        self.environment._lineages = kept
+        self.environment.lineages = kept
 
 
 class _Dictation:
