@@ -21,7 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from harness.core.records import Demonstration, Instruction
 from harness.seeds import generator
-from selfteach.corpus import Entry, LineageStep, Reward
+from selfteach.attempt import Attempt, entry
+from selfteach.corpus import Entry, LineageStep
 from selfteach.elimination import Candidate, Context, Kept, Limits, eliminate
 from selfteach.roles import Answer, Answerer, Executor, Floats, Outcome, Reviewer, TextEncoder
 
@@ -57,7 +58,12 @@ class EnvironmentConfig(BaseModel):
 
 
 @dataclass
-class _Lineage:
+class Lineage:
+    """Where a lineage stands: its seed, its last solved instruction and how it came there.
+
+    `counts` (A,) are of operations tried; `rejected` tells whether the last one led nowhere.
+    """
+
     seed: Demonstration
     current: Instruction
     embedding: Floats
@@ -65,23 +71,6 @@ class _Lineage:
     counts: npt.NDArray[np.float32]
     pass_rate: float
     rejected: bool = False
-
-
-@dataclass
-class _Attempt:
-    """One applied operation; `instruction` is None when the executor made none, `reason` says why it was rejected."""
-
-    id: str
-    lineage: int
-    seed_id: str
-    parent: Instruction
-    operation: str
-    instruction: Instruction | None
-    reason: str | None
-    path: tuple[LineageStep, ...]
-    reply: str = ""
-    embedding: Floats | None = None
-    novelty: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -137,7 +126,7 @@ class Environment:
         self._context = Context(Kept(), self.config.limits(must_verify=self.must_verify), self.contaminated)
         for seed, embedding in zip(self.seeds, embeddings_N_D, strict=True):
             self._context.kept.add(seed.instruction.text, embedding)
-        self._lineages: list[_Lineage] = []
+        self.lineages: list[Lineage] = []
         self._time = 0
 
     @property
@@ -147,7 +136,7 @@ class Environment:
 
     def reset(self, lineages: int, *, rng: np.random.Generator) -> Floats:
         """Starts an episode with `lineages` fresh seeds; returns their states (B, D)."""
-        self._lineages = [self._fresh(rng) for _ in range(lineages)]
+        self.lineages = [self._fresh(rng) for _ in range(lineages)]
         self._time = 0
         return self._states()
 
@@ -165,51 +154,51 @@ class Environment:
         survivors = [attempt for attempt in attempts if attempt.reason is None]
         answers = self._answers(survivors, max_flops=max_flops, rng=rng)
         answered = {attempt.id: answer for attempt, answer in zip(survivors, answers, strict=True)}
-        rewards_B = np.zeros(len(self._lineages), dtype=np.float32)
+        rewards_B = np.zeros(len(self.lineages), dtype=np.float32)
         entries = []
         for attempt in attempts:
             answer = answered.get(attempt.id)
-            entries.append(_entry(attempt, answer, update))
+            entries.append(entry(attempt, answer, update))
             rewards_B[attempt.lineage] = math.prod(getattr(entries[-1].reward, term) for term in self.config.reward_terms)
             if answer is not None:
                 self._move(attempt, answer)
         self._time += 1
         return Step(self._states(), rewards_B, entries, complete=all(answer is not None for answer in answers))
 
-    def _fresh(self, rng: np.random.Generator) -> _Lineage:
+    def _fresh(self, rng: np.random.Generator) -> Lineage:
         if not self._deck:
             self._deck = rng.permutation(len(self.seeds)).tolist()
         index = self._deck.pop()
         seed = self.seeds[index]
         start = LineageStep("seed", seed.instruction.text)
         counts = np.zeros(len(self.actions), dtype=np.float32)
-        return _Lineage(seed, seed.instruction, self._seed_embeddings[index], [start], counts, self._recent(seed))
+        return Lineage(seed, seed.instruction, self._seed_embeddings[index], [start], counts, self._recent(seed))
 
-    def _attempts(self, actions_B: Integers, rng: np.random.Generator) -> list[_Attempt]:
+    def _attempts(self, actions_B: Integers, rng: np.random.Generator) -> list[Attempt]:
         """Carries out the operations as one batch; "stop" starts a fresh seed."""
         going = []
         for index, action in enumerate(actions_B):
             if self.actions[action] == STOP:
-                self._lineages[index] = self._fresh(rng)
+                self.lineages[index] = self._fresh(rng)
             else:
                 going.append((index, self.actions[action]))
-        parents = [self._lineages[index].current for index, _ in going]
+        parents = [self.lineages[index].current for index, _ in going]
         outcomes = self.executor.apply_batch(parents, [operation for _, operation in going], rng=rng) if going else []
         return [self._attempt(index, operation, outcome) for (index, operation), outcome in zip(going, outcomes, strict=True)]
 
-    def _answers(self, survivors: list[_Attempt], *, max_flops: float, rng: np.random.Generator) -> list[Answer | None]:
+    def _answers(self, survivors: list[Attempt], *, max_flops: float, rng: np.random.Generator) -> list[Answer | None]:
         if not survivors:
             return []
         embeddings_N_D = np.stack([attempt.embedding for attempt in survivors if attempt.embedding is not None])
-        instructions = [_instruction(attempt) for attempt in survivors]
+        instructions = [attempt.made for attempt in survivors]
         answers = self.answerer.answer(instructions, embeddings_N_D=embeddings_N_D, max_flops=max_flops, rng=rng)
         for instruction, embedding, answer in zip(instructions, embeddings_N_D, answers, strict=True):
             if answer is not None and answer.response is not None:
                 self.answerer.remember(instruction, answer.response, embedding)
         return answers
 
-    def _attempt(self, index: int, operation: str, outcome: Outcome) -> _Attempt:
-        lineage = self._lineages[index]
+    def _attempt(self, index: int, operation: str, outcome: Outcome) -> Attempt:
+        lineage = self.lineages[index]
         lineage.counts[self.actions.index(operation)] += 1
         lineage.rejected = True
         instruction, path = None, tuple(lineage.steps)
@@ -226,14 +215,14 @@ class Environment:
             )
             path = (*path, LineageStep(operation, instruction.text))
         reason = None if instruction is not None else f"executor: {outcome.reason or 'no result'}"
-        return _Attempt(name, index, seed_id, lineage.current, operation, instruction, reason, path, reply=outcome.reply)
+        return Attempt(name, index, seed_id, lineage.current, operation, instruction, reason, path, reply=outcome.reply)
 
-    def _review(self, attempts: list[_Attempt], rng: np.random.Generator) -> None:
+    def _review(self, attempts: list[Attempt], rng: np.random.Generator) -> None:
         """Embeds new instructions, applies the elimination rules and the reviewer, and measures the novelty of what survives."""
         if not attempts:
             return
-        for attempt, embedding in zip(attempts, self.encoder.encode([_instruction(attempt).text for attempt in attempts]), strict=True):
-            instruction = _instruction(attempt)
+        for attempt, embedding in zip(attempts, self.encoder.encode([attempt.made.text for attempt in attempts]), strict=True):
+            instruction = attempt.made
             ancestors = tuple(step.text for step in attempt.path[:-1])
             candidate = Candidate(instruction, attempt.parent, embedding, reply=attempt.reply or instruction.text, ancestors=ancestors)
             attempt.reason = eliminate(candidate, self._context)
@@ -246,16 +235,16 @@ class Environment:
         survivors = [attempt for attempt in attempts if attempt.reason is None]
         if self.reviewer is not None and survivors:
             # After the rules, which are cheaper. What the reviewer rejects stays among the kept: the next child must differ from it too.
-            pairs = [(attempt.parent, _instruction(attempt)) for attempt in survivors]
+            pairs = [(attempt.parent, attempt.made) for attempt in survivors]
             for attempt, review in zip(survivors, self.reviewer.review(pairs, rng=rng), strict=True):
                 attempt.reason = None if review.gain else "no information gain: reviewer"
 
-    def _move(self, attempt: _Attempt, answer: Answer) -> None:
-        lineage = self._lineages[attempt.lineage]
+    def _move(self, attempt: Attempt, answer: Answer) -> None:
+        lineage = self.lineages[attempt.lineage]
         self._pass_rates[attempt.seed_id] = (1 - RECENT) * self._recent(lineage.seed) + RECENT * answer.pass_rate
         if answer.response is not None:
             assert attempt.embedding is not None, attempt
-            lineage.current, lineage.embedding = _instruction(attempt), attempt.embedding
+            lineage.current, lineage.embedding = attempt.made, attempt.embedding
             lineage.pass_rate, lineage.rejected = answer.pass_rate, False
             lineage.steps.append(attempt.path[-1])
 
@@ -269,43 +258,9 @@ class Environment:
                     [self._time / horizon, lineage.pass_rate, self._recent(lineage.seed), float(lineage.rejected)],
                 ]
             )
-            for lineage in self._lineages
+            for lineage in self.lineages
         ]
         return np.stack(rows).astype(np.float32)
 
     def _recent(self, seed: Demonstration) -> float:
         return self._pass_rates.get(seed.instruction.id, PRIOR_PASS_RATE)
-
-
-def _instruction(attempt: _Attempt) -> Instruction:
-    assert attempt.instruction is not None, attempt
-    return attempt.instruction
-
-
-def _entry(attempt: _Attempt, answer: Answer | None, step: int) -> Entry:
-    shown = attempt.instruction or attempt.parent
-    reason = attempt.reason
-    if reason is None and answer is None:
-        reason = "budget: not answered"
-    elif reason is None and answer is not None and answer.response is None:
-        reason = f"no verified response: 0 of {answer.samples}"
-    valid = attempt.reason is None
-    return Entry(
-        id=attempt.id,
-        seed_id=attempt.seed_id,
-        parent_id=attempt.parent.id,
-        lineage=attempt.path,
-        operation=attempt.operation,
-        family=shown.family,
-        instruction=shown.text if attempt.instruction else "",
-        constraints=shown.constraints if attempt.instruction else (),
-        response=answer.response if answer else None,
-        verified=None if answer is None else answer.response is not None,
-        verified_by=answer.verified_by if answer else None,
-        kept=reason is None,
-        reject_reason=reason,
-        reward=Reward(float(valid), attempt.novelty, answer.learnability if answer else 0.0),
-        samples=answer.samples if answer else 0,
-        pass_rate=answer.pass_rate if answer else None,
-        step=step,
-    )

@@ -145,7 +145,7 @@ def main() -> None:
     jobs = [(policy, seed) for seed in range(options.seeds) for policy in options.policies]
     context = multiprocessing.get_context("spawn")
     workers = [
-        context.Process(target=work, args=(jobs[index :: options.workers], options.out, options.updates, options.episodes))
+        context.Process(target=work, args=(jobs[index :: options.workers], options.out, options.updates, options.episodes), daemon=True)
         for index in range(options.workers)
     ]
     for worker in workers:

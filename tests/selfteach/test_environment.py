@@ -114,9 +114,9 @@ def test_stop_starts_a_fresh_seed_and_earns_nothing() -> None:
     env = environment()
     rng = np.random.default_rng(0)
     before = env.reset(1, rng=rng)
-    seed = env._lineages[0].seed
+    seed = env.lineages[0].seed
     step = env.step(np.array([env.actions.index(STOP)]), update=1, max_flops=1.0, rng=rng)
-    assert env._lineages[0].seed is not seed
+    assert env.lineages[0].seed is not seed
     assert (step.entries, step.rewards_B.tolist(), step.complete) == ([], [0.0], True)
     assert not np.array_equal(step.states_B_D, before)
 
@@ -126,7 +126,7 @@ def test_all_seeds_serve_equally_often() -> None:
     used = []
     for _ in range(5):
         env.reset(6, rng=rng)
-        used += [lineage.seed.instruction.id for lineage in env._lineages]
+        used += [lineage.seed.instruction.id for lineage in env.lineages]
     assert {used.count(seed.instruction.id) for seed in make_seeds()} == {5}
 
 

@@ -284,11 +284,11 @@ def test_all_seven_actions_through_the_environment() -> None:
     assert environment.actions == (*OPERATIONS, STOP)
     rng = np.random.default_rng(0)
     environment.reset(7, rng=rng)
-    before = [lineage.current for lineage in environment._lineages]
+    before = [lineage.current for lineage in environment.lineages]
     step = environment.step(np.arange(7), update=1, max_flops=1.0, rng=rng)
     assert [entry.operation for entry in step.entries] == list(OPERATIONS)
     assert step.rewards_B[6] == 0
-    after = environment._lineages
+    after = environment.lineages
     assert after[6].current != before[6]
     assert after[6].current in [seed.instruction for seed in puzzles]
     for entry, lineage, parent in zip(step.entries, after, before, strict=False):
