@@ -71,7 +71,7 @@ def test_models_called_like_columns_or_markup_change_nothing(capsys: pytest.Capt
 def test_three_models_show_the_set_near_the_best(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, out, _ = call(capsys, table(tmp_path / "t.csv", {"a": 0.7, "b": 0.7, "c": 0.2}))
     assert code == 0
-    assert re.search("not distinguishable from the best: [ab], [ab]\n", out)
+    assert re.search("[ab] has the highest mean; not distinguishable from the best: [ab], [ab]; worse: c.\n", out)
     assert "6 comparisons on single tasks" in out
 
 

@@ -137,9 +137,8 @@ def _show_rows(family: Family, found: Comparison, writer: Console) -> None:
         say(writer, f"(not shown, the terminal is too narrow: {', '.join(hidden)})")
     if many:
         say(writer, f"({len(family.rows)} comparisons on single tasks are in --json and --html)")
-    told = family.overall or (family.rows if len(family.rows) <= 3 else [])
-    for row in told if len(told) <= 3 else []:
-        say(writer, row.words)
+    for text in wording.summary(family):
+        say(writer, text)
 
 
 def _print(writer: Console, heading: str, shown: Sequence[Column]) -> None:
@@ -177,9 +176,6 @@ def _show_standings(family: Family, writer: Console) -> None:
         *(Column(f"task {task}", task, [means[task, entry.model] for entry in entries]) for task in tasks),
     ]
     _print(writer, title(family), shown)
-    near = [entry.model for entry in family.standings if entry.near_best]
-    if len(near) > 1:
-        say(writer, f"not distinguishable from the best: {', '.join(near)}")
     writer.print()
 
 

@@ -42,7 +42,7 @@ def write_html(found: Comparison, path: Path) -> None:
         tables.append({
             "title": title(family), "header": [column.title for column in made], "lines": lines,
             "standings": family.standings if len(found.models) > 2 else [], "unit": all(row.unit_scale for row in family.rows),
-            "words": [row.words for row in family.overall or family.rows],
+            "words": wording.summary(family),
         })  # fmt: skip
     css = Markup(resources.files("harness.report").joinpath("report.css").read_text(encoding="utf-8"))
     page = environment.get_template("compare.html.j2").render(

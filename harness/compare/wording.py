@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from harness.compare.compare import Row
+    from harness.compare.compare import Family, Row
 
 FIRST, SECOND, EQUIVALENT, NOT_APART = "first better", "second better", "equivalent", "not distinguishable"
+
+MOST_SENTENCES = 3
+"""Tasks up to which each is told in a sentence where there is no mean over tasks."""
 
 
 def score_text(value: float, *, unit: bool) -> str:
@@ -65,11 +68,26 @@ def sentence(row: Row, alpha: float, margin: float | None) -> str:
         text += f" Alone it would be (p {_equal(row.decisive_p)}), but not among as many comparisons."
     if row.detectable is not None:
         seen = difference_text(row.detectable, unit=unit).lstrip("+") + (" points" if unit else "")
-        text += f" These {row.n_items} items would show a true difference of {seen} or more (80 % power)."
+        data = f"{_thousands(row.n_items)} items" if row.n_seeds == 1 else f"{row.n_seeds} checkpoints × {_thousands(row.n_items)} items"
+        text += f" These {data} would show a true difference of {seen} or more (80 % power)."
     needed = needed_text(row)
     if needed:
         text += f" For a difference as small as the one seen ({size}) about {needed} items would be needed."
     return text
+
+
+def summary(family: Family) -> list[str]:
+    """What a family says in a few sentences: of three and more models which are near the best, of two the verdict."""
+    if len(family.standings) > 2:
+        best, *others = family.standings
+        near = [entry.model for entry in others if entry.near_best]
+        worse = [entry.model for entry in others if not entry.near_best]
+        direction = "highest" if family.rows[0].higher_is_better else "lowest"
+        text = f"{best.model} has the {direction} mean"
+        text += f"; not distinguishable from the best: {', '.join([best.model, *near])}" if near else ", and is better than every other"
+        return [f"{text}; worse: {', '.join(worse)}." if near and worse else f"{text}."]
+    rows = family.overall or (family.rows if len(family.rows) <= MOST_SENTENCES else [])
+    return [row.words for row in rows]
 
 
 def _equal(p_value: float) -> str:
