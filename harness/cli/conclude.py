@@ -13,11 +13,12 @@ from harness.verdicts.claims import load_claims
 def conclude(run_dir: Path) -> Path:
     """Writes verdicts.json, leaderboard.json and report.html; returns the report's path."""
     from harness.report.page import render
+    from harness.verdicts.evidence import checksums
     from harness.verdicts.judge import judge
     from harness.verdicts.leaderboard import leaderboard
 
     results = load_run(run_dir, conclusions=False)
     claims = [load_claims(path) for path in sorted((run_dir / CLAIMS).glob("*.yaml"))]
-    write_json(run_dir / "verdicts.json", judge(results, claims))
+    write_json(run_dir / "verdicts.json", judge(results, claims, checksums=checksums(results)))
     write_json(run_dir / "leaderboard.json", leaderboard(results))
     return render(run_dir)

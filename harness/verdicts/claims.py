@@ -1,26 +1,24 @@
 """Claim files: what somebody claimed, written down as estimands before the run. Strict to the last key.
 
 A claim may be read in several ways; each reading is one estimand with comparators, and exactly one is primary. A reading with several
-comparators claims to beat all of them. Thresholds stand on the scale of the effect: −0.40 for "40 % less".
+comparators claims to beat all of them. Thresholds stand on the scale of the effect: −0.40 for "40 % less"; no effect (0, or a ratio of 1)
+for "better" without a number. A claim of no difference has `direction: equal` and a `margin`.
 """
 
 from __future__ import annotations
 
-import re
-import typing
-from collections.abc import Sequence
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from harness.core.yaml_file import YamlFile
 from harness.errors import SpecError
 
 Measure = Literal["relative", "absolute", "ratio"]
-Direction = Literal["higher", "lower"]
+Direction = Literal["higher", "lower", "equal"]
 NO_EFFECT: dict[str, float] = {"relative": 0.0, "absolute": 0.0, "ratio": 1.0}
 
 
@@ -33,18 +31,38 @@ class Estimand(_Strict):
 
     Kinds: `score` mean score over the tasks of a suite (equal weight per task); `drop` clean − perturbed; `retention` perturbed / clean;
     `reject_share` share of outputs without full score, i.e. rejected by the verifier; `cost_usd`, `human_s`, `labels` (demonstrations +
-    comparisons) per training run; `cost_at_equal_quality` and `leave_one_family_out`, which need runs that a plain study does not make.
+    comparisons), `queries` (calls of an external model) per training run; `curve` mean of a training curve over its last part.
+    `cost_at_equal_quality`, `queries_at_equal_quality`, `leave_one_family_out`, `transfer` and `membership_auc` need runs or measurements
+    that a plain study does not make.
     """
 
     kind: Literal[
-        "score", "drop", "retention", "reject_share", "cost_usd", "human_s", "labels", "cost_at_equal_quality", "leave_one_family_out"
-    ]
+        "score", "drop", "retention", "reject_share", "cost_usd", "human_s", "labels", "queries", "curve", "cost_at_equal_quality",
+        "queries_at_equal_quality", "leave_one_family_out", "transfer", "membership_auc",
+    ]  # fmt: skip
     suite: str | None = None
     tasks: list[str] | None = None
     view: str = "clean"
     """"clean", "perturbed" (mean over the study's perturbations of each item) or one perturbation's name; for score and reject_share."""
     above_chance_only: bool = False
     """Leaves out tasks on which treatment and comparator together are not clearly above chance: nothing can be lost there."""
+    curve: str | None = None
+    """Kind `curve`: which one, such as "reward"."""
+    last_share: float | None = Field(default=None, gt=0, le=1)
+    """Kind `curve`: share of the curve's points, at its end, that are averaged; by default the last quarter."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Estimand:
+        if (self.curve is not None) != (self.kind == "curve"):
+            raise ValueError("kind curve, and no other, names a curve")
+        if self.last_share is not None and self.kind != "curve":
+            raise ValueError(f"last_share means nothing to kind {self.kind}")
+        return self
+
+    @property
+    def scored(self) -> bool:
+        """Whether it is a mean over scored items (others exist once a training run)."""
+        return self.kind in ("score", "drop", "retention", "reject_share")
 
 
 class Reading(_Strict):
@@ -54,21 +72,47 @@ class Reading(_Strict):
     measure: Measure
     estimand: Estimand
     comparators: list[str] = Field(min_length=1)
-    threshold: float
+    threshold: float = Field(allow_inf_nan=False)
+    """For direction `equal` the upper end of the margin, filled in."""
     direction: Direction = "higher"
+    margin: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """For direction `equal`: effects up to this far from none count as none, on the scale of the effect."""
     primary: bool = False
     note: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _margin_to_threshold(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or content.get("direction") != "equal":
+            return content
+        margin, none = content.get("margin"), NO_EFFECT.get(str(content.get("measure")), 0.0)
+        if "threshold" in content:
+            raise ValueError("direction equal has a margin, no threshold")
+        if margin is None:
+            raise ValueError("direction equal needs a margin: how far from no effect still counts as equal")
+        return {**content, "threshold": none + margin} if isinstance(margin, int | float) else content | {"threshold": 0.0}
 
     @model_validator(mode="after")
     def _check(self) -> Reading:
         beyond = self.threshold - NO_EFFECT[self.measure]
-        if beyond == 0 or (beyond > 0) != (self.direction == "higher"):
-            raise ValueError(
-                f"threshold {self.threshold:g} of a {self.measure} reading does not lie on the side of direction {self.direction!r}"
-            )
+        if self.direction != "equal":
+            if self.margin is not None:
+                raise ValueError("only direction equal has a margin")
+            if beyond != 0 and (beyond > 0) != (self.direction == "higher"):
+                raise ValueError(
+                    f"threshold {self.threshold:g} of a {self.measure} reading does not lie on the side of direction {self.direction!r}"
+                )
+        elif self.measure == "ratio" and self.threshold >= 2:
+            raise ValueError("the margin of a ratio lies below 1")
         if len(set(self.comparators)) < len(self.comparators):
             raise ValueError("a comparator is listed twice")
         return self
+
+    @property
+    def region(self) -> tuple[float, float]:
+        """For direction `equal`: the effects that count as none."""
+        none = NO_EFFECT[self.measure]
+        return (2 * none - self.threshold, self.threshold)
 
     @property
     def text(self) -> str:
@@ -124,21 +168,13 @@ def load_claims(path: Path | str) -> ClaimFile:
     """Reads and checks a claim file.
 
     Raises:
-        SpecError: the first mistake, with file, key, value, what was expected and the nearest valid name.
+        SpecError: the first mistake, with file and line, key, value, what was expected and the nearest valid name.
     """
-    path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"the claim file cannot be read: {error}", file=path) from error
-    except yaml.YAMLError as error:
-        raise SpecError(f"not valid YAML: {' '.join(str(error).split())}", file=path) from error
+    file = YamlFile(Path(path), "claim")
+    content = file.read()
     if not isinstance(content, dict):
         raise SpecError("a claim file must be a mapping with the keys alpha, power, claims", file=path)
-    try:
-        return ClaimFile.model_validate(content)
-    except ValidationError as error:
-        raise _explain(error, path) from None
+    return file.validated(ClaimFile, content)
 
 
 def find_claims(name: str, folder: Path | str = ".") -> Path:
@@ -163,27 +199,3 @@ def shipped_claims() -> dict[str, Path]:
         for root in (spec.submodule_search_locations or []) if spec else []:
             found |= {path.stem: path for path in sorted((Path(root) / "claims").glob("*.yaml"))}
     return found
-
-
-def _explain(error: ValidationError, path: Path) -> SpecError:
-    # A misspelt key comes first: it is why a required key seems to be missing.
-    first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
-    location, kind = first["loc"], first["type"]
-    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
-    if kind == "extra_forbidden":
-        return SpecError("unknown key", file=path, key=key, value=location[-1], valid=_fields(location[:-1]))
-    if kind == "missing":
-        return SpecError("this key is required", file=path, key=key)
-    if kind == "literal_error":
-        return SpecError(
-            "not a valid value", file=path, key=key, value=first["input"], valid=re.findall(r"'([^']*)'", first["ctx"]["expected"])
-        )
-    value = None if isinstance(first["input"], dict | list) else first["input"]
-    return SpecError(first["msg"].removeprefix("Value error, "), file=path, key=key, value=value)
-
-
-def _fields(location: Sequence[int | str]) -> list[str]:
-    model: Any = ClaimFile
-    for part in location:
-        model = typing.get_args(model)[0] if isinstance(part, int) else model.model_fields[part].annotation
-    return list(model.model_fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,12 +16,17 @@ from harness.stats.relative import RatioEstimate, RatioUndefinedError, power_pro
 from harness.verdicts.claims import NO_EFFECT, Estimand, Reading
 from harness.verdicts.frames import PERTURBED, Column, Frames, NotTestableError, Scores
 
-COUNTED = ("cost_usd", "human_s", "labels")
-UNITS = {"cost_usd": "USD", "human_s": "s", "labels": "labels"}
+COUNTED = ("cost_usd", "human_s", "labels", "queries")
+UNITS = {"cost_usd": "USD", "human_s": "s", "labels": "labels", "queries": "queries"}
+LAST_SHARE = 0.25
+_CHECKPOINTS = "needs scored checkpoints along each run (iso-quality protocol); this study scores final students only"
 NEEDS_MORE = {
-    "cost_at_equal_quality": "the cost of reaching equal quality needs scored checkpoints along each run (iso-quality protocol); "
-    "this study scores final students only",
+    "cost_at_equal_quality": f"the cost of reaching equal quality {_CHECKPOINTS}",
+    "queries_at_equal_quality": f"the number of queries for equal quality {_CHECKPOINTS}",
     "leave_one_family_out": "leave-one-family-out cross-validation needs a training run for each family left out; this study makes none",
+    "transfer": "transfer needs a second student trained on the corpus that the first one's run wrote; a study trains one student",
+    "membership_auc": "a membership-inference attack needs the loss of training members and of held-out non-members; this study "
+    "measures none",
 }
 
 
@@ -38,6 +44,9 @@ class Effect:
     p_below_none: float
     p_above_threshold: float
     p_below_threshold: float
+    p_above_low: float
+    """Likewise of the lower end of the margin of a claim of no difference (1 for others, whose margin has no lower end)."""
+    p_below_low: float
     components: Components
     treatment_value: float
     comparator_value: float
@@ -69,7 +78,14 @@ def effect(reading: Reading, treatment: str, comparator: str, results: Frames, s
         raise NotTestableError(f"{treatment} and {comparator} share no training seed")
     if kind in COUNTED:
         return _counted_effect(reading, treatment, comparator, results, seeds, level)
+    if kind == "curve":
+        return _curve_effect(reading, treatment, comparator, results, seeds, level)
     return _score_effect(reading, treatment, comparator, scores, seeds, level)
+
+
+def unit(estimand: Estimand) -> str:
+    """What absolute values are counted in; "share" for scores."""
+    return estimand.curve or UNITS.get(estimand.kind, "share")
 
 
 def shared_tasks(estimand: Estimand, treatment: str, comparator: str, scores: Scores, seeds: Sequence[int]) -> list[str]:
@@ -124,13 +140,16 @@ def _score_effect(reading: Reading, treatment: str, comparator: str, scores: Sco
     return _complete(found, comparator, fitted, n_total, tuple(tasks))
 
 
+Tails = tuple[float, float]
+
+
 @dataclass(frozen=True)
 class _Measured:
     estimate: float
     interval: tuple[float, float]
     p_value: float
-    tails_none: tuple[float, float]
-    tails_threshold: tuple[float, float]
+    tails: tuple[Tails, ...]
+    """One-sided p values of "≤" and "≥" no effect, then of each bound of the claim (`_bounds`)."""
     components: Components
     values: tuple[float, float]
     model: str
@@ -138,13 +157,26 @@ class _Measured:
     flat: bool
 
     def settled(self, reading: Reading) -> _Measured:
-        """Without sampling error there is nothing to test: reaching the threshold, up to rounding, is being beyond it."""
+        """Without sampling error there is nothing to test: reaching a bound, up to rounding, is being beyond it; staying at none is not."""
         if not self.certain:
             return self
-        sign = 1.0 if reading.direction == "higher" else -1.0
-        reached = sign * (self.estimate - reading.threshold) >= -1e-9
-        beyond = (0.0, 1.0) if reached else (1.0, 0.0)
-        return replace(self, tails_threshold=beyond if sign > 0 else beyond[::-1])
+        return replace(self, tails=(self.tails[0], *(_settled(self.estimate, bound, reading) for bound in _bounds(reading))))
+
+
+def _bounds(reading: Reading) -> tuple[float, ...]:
+    """What the effect is tested against besides none: the threshold, or both ends of the margin, the upper one first."""
+    return reading.region[::-1] if reading.direction == "equal" else (reading.threshold,)
+
+
+def _settled(estimate: float, bound: float, reading: Reading) -> Tails:
+    """(0, 1) where the effect is surely above the bound, (1, 0) where below; at the bound it counts as the claim would have it."""
+    none = NO_EFFECT[reading.measure]
+    if abs(estimate - bound) > 1e-9:
+        return (0.0, 1.0) if estimate > bound else (1.0, 0.0)
+    if bound == none:
+        return (1.0, 0.0) if reading.direction == "higher" else (0.0, 1.0)
+    inward = reading.direction == "equal"
+    return (0.0, 1.0) if (bound > none) != inward else (1.0, 0.0)
 
 
 def _measured(reading: Reading, fitted: Moments, level: float) -> _Measured:
@@ -157,22 +189,13 @@ def _measured(reading: Reading, fitted: Moments, level: float) -> _Measured:
     there = contrast(fitted, top - bottom, level=level)
     certain = there.model == "seeds only" and there.degenerate
     if measure == "absolute":
-        tails = [(there.p_greater(null), there.p_less(null)) for null in (0.0, reading.threshold)]
+        tails = tuple((there.p_greater(null), there.p_less(null)) for null in (0.0, *_bounds(reading)))
         return _Measured(
-            there.estimate,
-            there.interval,
-            there.p_value,
-            tails[0],
-            tails[1],
-            there.components,
-            values,
-            there.model,
-            certain,
-            there.degenerate,
-        )
+            there.estimate, there.interval, there.p_value, tails, there.components, values, there.model, certain, there.degenerate
+        )  # fmt: skip
     shift = 1.0 - NO_EFFECT[measure]
     found = _ratio(lambda: ratio(fitted, top, bottom, level=level))
-    tails = [ratio_tails(fitted, rho, top, bottom) for rho in (1.0, reading.threshold + shift)]
+    tails = tuple(ratio_tails(fitted, rho, top, bottom) for rho in (1.0, *(bound + shift for bound in _bounds(reading))))
     certain = certain and fitted.n_seeds > 1 and contrast(fitted, bottom).degenerate
     return _ratio_measured(found, shift, tails, values, certain, there.degenerate)
 
@@ -183,7 +206,7 @@ def _retention(reading: Reading, fitted: Moments, level: float) -> _Measured:
     if reading.measure == "absolute":
         raise NotTestableError("retention is compared as a ratio or relative difference only")
     shift = 1.0 - NO_EFFECT[reading.measure]
-    tails = [power_product_tails(found, rho) for rho in (1.0, reading.threshold + shift)]
+    tails = tuple(power_product_tails(found, rho) for rho in (1.0, *(bound + shift for bound in _bounds(reading))))
     return _ratio_measured(found, shift, tails, (float(kept[0]), float(kept[1])), False, False)
 
 
@@ -195,11 +218,11 @@ def _ratio(compute: Callable[[], RatioEstimate]) -> RatioEstimate:
 
 
 def _ratio_measured(
-    found: RatioEstimate, shift: float, tails: list[tuple[float, float]], values: tuple[float, float], certain: bool, flat: bool
+    found: RatioEstimate, shift: float, tails: tuple[Tails, ...], values: tuple[float, float], certain: bool, flat: bool
 ) -> _Measured:
     low, high = found.interval
     return _Measured(
-        found.estimate - shift, (low - shift, high - shift), found.p_value, tails[0], tails[1], found.components, values, found.model,
+        found.estimate - shift, (low - shift, high - shift), found.p_value, tails, found.components, values, found.model,
         certain, flat,
     )  # fmt: skip
 
@@ -221,16 +244,37 @@ def _counted_effect(reading: Reading, treatment: str, comparator: str, results: 
     return _complete(_measured(reading, fitted, level).settled(reading), comparator, fitted, fitted.n_items, ())
 
 
+def _curve_effect(reading: Reading, treatment: str, comparator: str, results: Frames, seeds: list[int], level: float) -> Effect:
+    curve, share = reading.estimand.curve, reading.estimand.last_share or LAST_SHARE
+    rows = results.curves[results.curves["method"].isin([treatment, comparator]) & results.curves["seed"].isin(seeds)]
+    there = rows[rows["curve"] == curve].sort_values("step", kind="stable")
+    values: dict[tuple[str, int], float] = {}
+    for method in (treatment, comparator):
+        for seed in seeds:
+            run = there.loc[(there["method"] == method) & (there["seed"] == seed), "value"]
+            values[method, seed] = float(run.tail(math.ceil(share * len(run))).mean()) if len(run) else math.nan
+    for method in (treatment, comparator):
+        drawn = ", ".join(sorted(set(rows.loc[rows["method"] == method, "curve"]))) or "none"
+        missing = [seed for seed in seeds if not math.isfinite(values[method, seed])]
+        if missing:
+            raise NotTestableError(f"{method} drew no curve {curve!r} with seed {missing[0]} (its curves: {drawn})")
+    fitted = seed_moments(np.array([[values[method, seed] for method in (treatment, comparator)] for seed in seeds]))
+    return _complete(_measured(reading, fitted, level).settled(reading), comparator, fitted, fitted.n_items, ())
+
+
 def _complete(found: _Measured, comparator: str, fitted: Moments, n_total: int, tasks: tuple[str, ...]) -> Effect:
+    none, threshold, *low = found.tails
     return Effect(
         comparator=comparator,
         estimate=found.estimate,
         interval=found.interval,
         p_value=found.p_value,
-        p_above_none=found.tails_none[0],
-        p_below_none=found.tails_none[1],
-        p_above_threshold=found.tails_threshold[0],
-        p_below_threshold=found.tails_threshold[1],
+        p_above_none=none[0],
+        p_below_none=none[1],
+        p_above_threshold=threshold[0],
+        p_below_threshold=threshold[1],
+        p_above_low=low[0][0] if low else 1.0,
+        p_below_low=low[0][1] if low else 1.0,
         components=found.components,
         treatment_value=found.values[0],
         comparator_value=found.values[1],

@@ -3,26 +3,27 @@
 Per reading the effect is tested against its threshold and against "no effect", two-sided at α. The primary readings of all claims form one
 Holm family for each of the two tests, so the chance that any false claim is called met is at most α/2. A reading against several
 comparators must hold against each of them: its p for "beyond" is the largest of theirs (intersection–union), its p for "excluded" the
-smallest times their number.
+smallest times their number. "No difference" is shown by two one-sided tests against the ends of its margin, each at α/2 (the interval lies
+inside), and contradicted where the effect surely lies outside; it takes no part in the family of tests of no effect.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.stats.multiplicity import benjamini_hochberg, holm
 from harness.stats.power import MOST_SEEDS, designs_needed, mde
-from harness.verdicts.claims import Claim, ClaimFile, Reading
-from harness.verdicts.estimands import COUNTED, UNITS, Effect, effect
+from harness.verdicts.claims import NO_EFFECT, Claim, ClaimFile, Reading
+from harness.verdicts.estimands import NEEDS_MORE, Effect, effect, unit
 from harness.verdicts.frames import Frames, NotTestableError, Scores, TaskInfo, compute_spread
 from harness.verdicts.wording import amount, explain, metric_text
 
 MATCH_TOLERANCE = 0.02
 FEW_SEEDS = 5
 ESTIMANDS = {"relative": "relative difference", "absolute": "absolute difference", "ratio": "ratio"}
-_COMPUTE_FREE = ("labels", "human_s", "cost_at_equal_quality", "leave_one_family_out")
+_COMPUTE_FREE = ("labels", "human_s", "queries", *NEEDS_MORE)
 """Estimands whose meaning does not depend on the methods having spent the same compute in this run."""
 
 
@@ -71,16 +72,26 @@ class _Judged:
     @property
     def binding(self) -> Effect:
         """The effect against the comparator that is hardest to beat."""
+        none = NO_EFFECT[self.reading.measure]
+        if self.reading.direction == "equal":
+            return max(self.effects, key=lambda found: abs(found.estimate - none))
         sign = 1 if self.reading.direction == "higher" else -1
         return min(self.effects, key=lambda found: sign * found.estimate)
 
 
-def judge(results: Frames, claims: ClaimFile | Sequence[ClaimFile], *, task_info: TaskInfo | None = None) -> list[dict[str, Any]]:
+def judge(
+    results: Frames,
+    claims: ClaimFile | Sequence[ClaimFile],
+    *,
+    task_info: TaskInfo | None = None,
+    checksums: Mapping[str, str] | None = None,
+) -> list[dict[str, Any]]:
     """Judges every reading of every claim; rows of verdicts.json.
 
     Args:
         claims: one or several claim files; all their primary readings are adjusted together, at each file's own alpha.
         task_info: see `Scores`; by default the study's own description of its tasks.
+        checksums: of the run's stages (harness.verdicts.evidence), to be recorded with the verdicts that rest on them.
     """
     scores = Scores(results, task_info)
     rows: list[tuple[ClaimFile, _Judged]] = []
@@ -88,12 +99,19 @@ def judge(results: Frames, claims: ClaimFile | Sequence[ClaimFile], *, task_info
         rows += [(file, _estimate(claim, reading, results, scores, file.alpha)) for claim in file.claims for reading in claim.readings]
     judged = _adjusted([row for _, row in rows])
     n_primary = sum(row.reading.primary and row.tested for row in judged)
-    return [_report(row, file, results, scores, n_primary) for (file, _), row in zip(rows, judged, strict=True)]
+    reports = [_report(row, file, results, scores, n_primary) for (file, _), row in zip(rows, judged, strict=True)]
+    for report in reports:
+        report["evidence_sha256"] = {stage: checksums[stage] for stage in report["evidence"]} if checksums else {}
+    return reports
 
 
 def combine(effects: Sequence[Effect], reading: Reading) -> Tails:
     """The one-sided p values of "against all comparators" (see the module's docstring)."""
     m = len(effects)
+    if reading.direction == "equal":
+        inside = max(max(found.p_above_low, found.p_below_threshold) for found in effects)
+        outside = min(1.0, m * min(min(found.p_below_low, found.p_above_threshold) for found in effects))
+        return Tails(inside, outside, 1.0, 1.0)
     up = reading.direction == "higher"
     beyond = max(found.p_above_threshold if up else found.p_below_threshold for found in effects)
     excluded = min(1.0, m * min(found.p_below_threshold if up else found.p_above_threshold for found in effects))
@@ -144,10 +162,14 @@ def _adjusted(rows: list[_Judged]) -> list[_Judged]:
     primary = [index for index, row in enumerate(rows) if row.reading.primary and row.tested]
     others = [index for index, row in enumerate(rows) if not row.reading.primary and row.tested]
     result = list(rows)
-    thresholds, none = _each(holm, rows, primary, "p_threshold"), _each(holm, rows, primary, "p_none")
+    directed = [index for index in primary if rows[index].reading.direction != "equal"]
+    thresholds, none = _each(holm, rows, primary, "p_threshold"), _each(holm, rows, directed, "p_none")
     for index in primary:
-        result[index] = replace(rows[index], p_threshold=thresholds[index], p_none=none[index])
-    explored = _each(benjamini_hochberg, rows, others, "p_none")
+        result[index] = replace(rows[index], p_threshold=thresholds[index], p_none=none.get(index, 1.0))
+    # What exploration finds is an effect; for "no difference" it is the equality.
+    equal = [index for index in others if rows[index].reading.direction == "equal"]
+    explored = _each(benjamini_hochberg, rows, [index for index in others if index not in equal], "p_none")
+    explored |= _each(benjamini_hochberg, rows, equal, "p_threshold")
     for index in others:
         result[index] = replace(rows[index], p_bh=explored[index])
     return result
@@ -172,7 +194,7 @@ def _report(row: _Judged, file: ClaimFile, results: Frames, scores: Scores, n_pr
         "claim_id": claim.id, "sentence": claim.sentence, "source": claim.source, "reading": reading.text, "primary": reading.primary,
         "treatment": claim.treatment, "comparator": reading.rivals, "estimand": ESTIMANDS[reading.measure],
         "metric_text": metric_text(reading.estimand, row.binding.tasks if row.effects else ()),
-        "unit": UNITS.get(reading.estimand.kind, "share"), "threshold": reading.threshold, "direction": reading.direction,
+        "unit": unit(reading.estimand), "threshold": reading.threshold, "direction": reading.direction, "margin": reading.margin,
         "verdict": verdict, "why": row.refused, "effect": None, "interval": None, "level": 1 - file.alpha, "p_value": None, "p_holm": None,
         "p_bh": None, "p_threshold": None, "p_threshold_holm": None, "binding_comparator": None, "n_seeds": None, "n_items": None,
         "n_dropped": None, "mde": None, "needed": None, "components": None, "baseline_value": None, "treatment_value": None,
@@ -181,10 +203,11 @@ def _report(row: _Judged, file: ClaimFile, results: Frames, scores: Scores, n_pr
     }  # fmt: skip
     if not row.effects:
         return report
-    found = row.binding
+    found, directed = row.binding, reading.direction != "equal"
     return report | {
         "why": _why(row, verdict, file.alpha, results, scores), "effect": found.estimate, "interval": list(found.interval),
-        "p_value": row.tests.p_none if row.tested else None, "p_holm": row.p_none if row.tested and reading.primary else None,
+        "p_value": (row.tests.p_none if directed else found.p_value) if row.tested else None,
+        "p_holm": row.p_none if row.tested and directed and reading.primary else None,
         "p_bh": row.p_bh, "p_threshold": row.tests.p_threshold if row.tested else None,
         "p_threshold_holm": row.p_threshold if row.tested and reading.primary else None, "binding_comparator": found.comparator,
         "n_seeds": found.n_seeds, "n_items": found.n_items, "n_dropped": found.n_total - found.n_items,
@@ -220,23 +243,32 @@ def _needed(row: _Judged, file: ClaimFile, n_primary: int) -> str:
     found = row.binding
     if found.components.seed is None:
         return f"At least 2 training seeds, better {FEW_SEEDS} or more: one run of each method cannot tell the method from the run."
-    distance = found.estimate - row.reading.threshold
+    distance = _distance(found, row.reading)
     alpha = file.alpha / max(n_primary, 1) if row.reading.primary else file.alpha
-    fixed_items = row.reading.estimand.kind in COUNTED
+    fixed_items = not row.reading.estimand.scored
     designs = designs_needed(found.components, distance, n_items=found.n_items, alpha=alpha, power=file.power)
     designs = [design for design in designs if not fixed_items or design.n_items == found.n_items]
     away = amount(abs(distance), row.reading, signed=False)
+    line = "edge of the margin" if row.reading.direction == "equal" else "threshold"
     if not designs:
-        return f"The effect lies {away} from the threshold: too close for {MOST_SEEDS} seeds, even on 16 times the items."
+        more = "" if fixed_items else ", even on 16 times the items"
+        return f"The effect lies {away} from the {line}: too close for {MOST_SEEDS} seeds{more}."
     choices = " or ".join(f"{design.n_seeds} seeds" + ("" if fixed_items else f" × {design.n_items} items") for design in designs)
     return (
-        f"{choices}, if the true effect is the observed one, {away} from the threshold (power {file.power:.0%}; "
+        f"{choices}, if the true effect is the observed one, {away} from the {line} (power {file.power:.0%}; "
         f"variances from {found.n_seeds} seeds, so themselves uncertain)."
     )
 
 
+def _distance(found: Effect, reading: Reading) -> float:
+    """From the effect to the threshold, or to the nearer end of the margin."""
+    if reading.direction != "equal":
+        return found.estimate - reading.threshold
+    return min(abs(found.estimate - bound) for bound in reading.region)
+
+
 def _evidence(row: _Judged, results: Frames, scores: Scores) -> list[str]:
-    column = "train_stage" if row.reading.estimand.kind in COUNTED else "score_stage"
+    column = "score_stage" if row.reading.estimand.scored else "train_stage"
     stages: dict[str, None] = {}
     for comparator in row.reading.comparators:
         pair = [row.claim.treatment, comparator]

@@ -10,8 +10,10 @@ import pandas as pd
 
 from harness.core.records import CLEAN
 from harness.stats.crossed import Estimate, Moments, contrast, moments
+from harness.stats.interaction import loss_contrast
 from harness.stats.intervals import wilson_mean
-from harness.stats.multiplicity import holm
+from harness.stats.multiplicity import benjamini_hochberg
+from harness.stats.ranking import Ranking, ranking
 from harness.verdicts.frames import Frames, NotTestableError, Scores, SharedItems, TaskInfo, compute_spread, is_trained
 from harness.verdicts.judge import FEW_SEEDS, MATCH_TOLERANCE
 
@@ -24,7 +26,8 @@ def leaderboard(results: Frames, *, task_info: TaskInfo | None = None) -> dict[s
 
     The score is the mean over tasks (equal weight) of every suite but the pool's validation, on the items with a score in all of the
     method's seeds. Ranks are given only where compute was matched. Two methods are told apart by the paired crossed test on the items
-    and seeds that both have, Holm-adjusted over all pairs.
+    and seeds that both have: ranks by Holm over all pairs, `tied_with_best` by comparison with each rival (harness.stats.ranking).
+    `robustness_pairs` says for each perturbation and pair whether one loses less than the other.
 
     Args:
         task_info: see `Scores`; by default the study's own description of its tasks.
@@ -39,13 +42,21 @@ def leaderboard(results: Frames, *, task_info: TaskInfo | None = None) -> dict[s
     if skipped:
         notes.append(f"Not in the score (lower is better, or fewer than 2 items that every method answered): {', '.join(skipped)}.")
     text = f"mean over {len(tasks)} tasks ({', '.join(tasks)}), equal weight per task" if tasks else "no task was scored"
-    board: dict[str, Any] = {"metric_text": text, "rows": [], "matched": matched, "match_spread": spread, "notes": notes}
+    board: dict[str, Any] = {
+        "metric_text": text,
+        "rows": [],
+        "matched": matched,
+        "match_spread": spread,
+        "notes": notes,
+        "robustness_pairs": [],
+    }
     if not tasks:
         return board
     rows = [_row(method, tasks, results.trials, scores) for method in scores.methods]
     rows.sort(key=lambda row: -row["value"])
-    _rank(rows, _differences([row["method"] for row in rows], tasks, scores), matched)
-    return board | {"rows": rows}
+    names = [row["method"] for row in rows]
+    _rank(rows, ranking(names, _differences(names, tasks, scores), alpha=ALPHA), matched)
+    return board | {"rows": rows, "robustness_pairs": _robustness_pairs(names, tasks, scores)}
 
 
 def _scorable(scores: Scores, task: str) -> bool:
@@ -122,34 +133,49 @@ def _robustness(method: str, perturbation: str, tasks: list[str], seeds: list[in
     }  # fmt: skip
 
 
-def _differences(methods: list[str], tasks: list[str], scores: Scores) -> dict[tuple[str, str], Estimate]:
-    """Paired macro difference (first − second) of every pair, on the seeds that both have."""
-    found = {}
+def _differences(methods: list[str], tasks: list[str], scores: Scores) -> dict[tuple[str, str], Estimate | None]:
+    """Paired macro difference (first − second) of every pair, on the seeds that both have; None where that is one seed.
+
+    One training run of each cannot tell methods apart, whatever the items say.
+    """
+    found: dict[tuple[str, str], Estimate | None] = {}
     for first, second in combinations(methods, 2):
         seeds = scores.seeds([first, second])
-        if seeds:
-            found[first, second] = contrast(_fit(_shared(scores, tasks, [(first, CLEAN), (second, CLEAN)], seeds)), (1, -1))
+        columns = [(first, CLEAN), (second, CLEAN)]
+        found[first, second] = contrast(_fit(_shared(scores, tasks, columns, seeds)), (1, -1)) if len(seeds) > 1 else None
     return found
 
 
-def _rank(rows: list[dict[str, Any]], pairs: dict[tuple[str, str], Estimate], matched: bool) -> None:
+def _robustness_pairs(methods: list[str], tasks: list[str], scores: Scores) -> list[dict[str, Any]]:
+    """First's loss − second's loss under each perturbation, of every pair with two seeds or more (see harness.stats.interaction)."""
+    rows: list[dict[str, Any]] = []
+    for name in scores.perturbations:
+        there = [task for task in tasks if scores.has(task, name)]
+        for first, second in combinations(methods, 2):
+            seeds = scores.seeds([first, second])
+            columns = [(first, CLEAN), (first, name), (second, CLEAN), (second, name)]
+            shared = _shared(scores, there, columns, seeds) if len(seeds) > 1 else []
+            shared = [part for part in shared if pd.Series(part.scores.clusters_N).nunique() >= 2]
+            if not shared:
+                continue
+            found = loss_contrast(_fit(shared))
+            rows.append({
+                "perturbation": name, "first": first, "second": second, "difference": found.estimate, "interval": list(found.interval),
+                "p_value": found.p_value, "n_seeds": found.n_seeds, "n_items": found.n_items, "tasks": [part.task for part in shared],
+            })  # fmt: skip
+    for row, p_bh in zip(rows, benjamini_hochberg([row["p_value"] for row in rows]), strict=True):
+        row["p_bh"] = p_bh
+    return rows
+
+
+def _rank(rows: list[dict[str, Any]], found: Ranking, matched: bool) -> None:
     """Adds rank, rank_interval (1 + methods surely better … methods − surely worse) and tied_with_best to rows sorted by value."""
-    adjusted = dict(zip(pairs, holm([pair.p_value for pair in pairs.values()]), strict=True)) if pairs else {}
-    # One training run of each cannot tell methods apart, whatever the items say.
-    apart = {key for key, p in adjusted.items() if p <= ALPHA and pairs[key].n_seeds > 1}
     for index, row in enumerate(rows):
         name = row["method"]
-        better = worse = 0
-        for (first, second), pair in pairs.items():
-            if name not in (first, second) or (first, second) not in apart:
-                continue
-            ahead = (pair.estimate > 0) == (first == name)
-            better, worse = better + (not ahead), worse + ahead
-        tied = index == 0 or (rows[0]["method"], name) not in apart
         row |= {
             "rank": index + 1 if matched else None,
-            "rank_interval": [1 + better, len(rows) - worse] if matched else None,
-            "tied_with_best": tied if matched else False,
+            "rank_interval": list(found.rank_intervals[name]) if matched else None,
+            "tied_with_best": matched and (index == 0 or name in found.best),
         }
 
 

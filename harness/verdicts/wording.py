@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from harness.core.records import CLEAN
 from harness.verdicts.claims import NO_EFFECT, Estimand, Reading
-from harness.verdicts.estimands import UNITS, Effect
+from harness.verdicts.estimands import LAST_SHARE, NEEDS_MORE, Effect, unit
 from harness.verdicts.frames import PERTURBED
 
 _QUANTITIES = {
@@ -18,6 +18,10 @@ _QUANTITIES = {
     "labels": "human labels per training run: demonstrations and comparisons",
     "cost_at_equal_quality": "dollars spent until the comparator's final quality is reached",
     "leave_one_family_out": "mean score on the task family left out of training",
+    "queries": "calls of a model other than the student per training run",
+    "queries_at_equal_quality": "calls of other models until the comparator's final quality is reached",
+    "transfer": "mean score of another student, trained on this one's corpus",
+    "membership_auc": "area under the ROC curve of a membership-inference attack (0.5: members cannot be told)",
 }
 
 
@@ -28,14 +32,29 @@ def amount(value: float, reading: Reading, *, signed: bool = True) -> str:
         return f"{value:.2f}×"
     if reading.measure == "relative":
         return f"{100 * value:{sign}.1f} %"
-    unit = UNITS.get(reading.estimand.kind)
-    return f"{value:{sign}.4g} {unit}" if unit else f"{100 * value:{sign}.1f} points"
+    counted_in = unit(reading.estimand)
+    return f"{100 * value:{sign}.1f} points" if counted_in == "share" else f"{value:{sign}.4g} {counted_in}"
+
+
+def claimed(reading: Reading) -> str:
+    """What the effect is held against: "the claimed +25.0 %", "no effect", "the margin of ±2.0 points"."""
+    if reading.direction == "equal":
+        low, high = (amount(bound, reading) for bound in reading.region)
+        assert reading.margin is not None, reading
+        return (
+            f"the margin {low} to {high}"
+            if reading.measure == "ratio"
+            else f"the margin of ±{amount(reading.margin, reading, signed=False)}"
+        )
+    return "no effect" if reading.threshold == NO_EFFECT[reading.measure] else f"the claimed {amount(reading.threshold, reading)}"
 
 
 def metric_text(estimand: Estimand, tasks: Sequence[str]) -> str:
     """What was measured: the quantity, the tasks averaged over, the view."""
     quantity = _QUANTITIES.get(estimand.kind, "mean score")
-    if estimand.kind in UNITS or estimand.kind in ("cost_at_equal_quality", "leave_one_family_out"):
+    if estimand.kind == "curve":
+        return f"mean of the training curve {estimand.curve!r} over the last {estimand.last_share or LAST_SHARE:.0%} of its points"
+    if not estimand.scored or estimand.kind in NEEDS_MORE:
         return quantity
     where = f"mean over {', '.join(tasks)}" if tasks else f"suite {estimand.suite}" if estimand.suite else "all suites"
     view = {CLEAN: "", PERTURBED: ", mean over the perturbed versions of each item"}.get(estimand.view, f", under {estimand.view}")
@@ -49,34 +68,51 @@ def explain(reading: Reading, found: Effect, verdict: str, *, alone: str) -> str
     Args:
         alone: the verdict without adjustment for the other claims.
     """
-    threshold = amount(reading.threshold, reading)
     low, high = (amount(bound, reading) for bound in found.interval)
     against = f" against {found.comparator}, the hardest to beat" if len(reading.comparators) > 1 else ""
-    shown = f"{amount(found.estimate, reading)} (counted, the same for every seed)" if found.certain else f"the interval {low} to {high}"
+    counted = "" if reading.estimand.kind == "curve" else "counted, "
+    same = f"{amount(found.estimate, reading)} ({counted}the same for every seed)"
+    shown = same if found.certain else f"the interval {low} to {high}"
     if found.n_seeds < 2:
         text = f"With one training run of each, {amount(found.estimate, reading)}{against} speaks of these two runs, not of their methods"
-    elif verdict == "met":
-        text = f"{shown}{against} lies beyond the claimed {threshold}"
-    elif verdict == "positive but short":
-        text = f"{shown}{against} shows an effect in the claimed direction and excludes the claimed {threshold}"
-    elif verdict == "contradicted":
-        text = f"{shown}{against} {_contradiction(reading, found, threshold)}"
-    elif alone != verdict:
+    elif verdict == "inconclusive" and alone != verdict:
         text = f"{shown}{against} alone would say {alone}, but not after Holm's adjustment for the other claims"
-    elif found.interval[0] <= reading.threshold <= found.interval[1]:
-        inside = found.interval[0] <= NO_EFFECT[reading.measure] <= found.interval[1]
-        text = f"{shown}{against} holds both the claimed {threshold} and {'no effect' if inside else 'smaller effects'}"
+    elif reading.direction == "equal":
+        text = f"{shown}{against} {_equality(verdict)} {claimed(reading)}"
     else:
-        text = f"{shown}{against}; the comparators do not agree surely enough on the claimed {threshold}"
+        text = f"{shown}{against}{_directed(reading, found, verdict)}"
     return ". ".join([text[0].upper() + text[1:], *_remarks(found)]) + "."
 
 
-def _contradiction(reading: Reading, found: Effect, threshold: str) -> str:
+def _equality(verdict: str) -> str:
+    return {"met": "lies within", "contradicted": "lies outside"}.get(verdict, "reaches across an end of")
+
+
+def _directed(reading: Reading, found: Effect, verdict: str) -> str:
+    if verdict == "met":
+        return f" lies beyond {claimed(reading)}"
+    if verdict == "positive but short":
+        return f" shows an effect in the claimed direction and excludes {claimed(reading)}"
+    if verdict == "contradicted":
+        return f" {_contradiction(reading, found)}"
+    none = NO_EFFECT[reading.measure]
+    if not found.interval[0] <= reading.threshold <= found.interval[1]:
+        return f"; the comparators do not agree surely enough on {claimed(reading)}"
+    if reading.threshold == none:
+        return " holds no effect"
+    return f" holds both {claimed(reading)} and {'no effect' if found.interval[0] <= none <= found.interval[1] else 'smaller effects'}"
+
+
+def _contradiction(reading: Reading, found: Effect) -> str:
     low, high = found.interval
     none = NO_EFFECT[reading.measure]
     if high < none if reading.direction == "higher" else low > none:
-        return f"shows an effect opposite to the claimed {threshold}"
-    return f"excludes the claimed {threshold} and shows no effect in its direction"
+        return (
+            "shows an effect opposite to the claimed one"
+            if reading.threshold == none
+            else f"shows an effect opposite to {claimed(reading)}"
+        )
+    return "shows no effect" if reading.threshold == none else f"excludes {claimed(reading)} and shows no effect in its direction"
 
 
 def _remarks(found: Effect) -> list[str]:

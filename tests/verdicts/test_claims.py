@@ -73,8 +73,15 @@ def test_a_valid_file_loads_with_its_defaults(tmp_path):
         ((*READING, "primary"), False, "claims[0]", "exactly one reading must be primary, 0 are"),
         (("claims", 0, "readings"), VALID["claims"][0]["readings"] * 2, "claims[0]", "2 are"),
         (("claims",), VALID["claims"] * 2, "", "two claims have the id 'one'"),
-        (("claims", 0, "id"), "Über", "claims[0].id", "pattern"),
+        (("claims", 0, "id"), "Über", "claims[0].id", "must match"),
         (("alpha",), 0, "alpha", "greater than 0"),
+        ((*READING, "margin"), 0.1, "claims[0].readings[0]", "only direction equal"),
+        ((*READING, "direction"), "equal", "claims[0].readings[0]", "no threshold"),
+        ((*READING, "direction"), "equall", "claims[0].readings[0].direction", "Did you mean 'equal'"),
+        ((*READING, "threshold"), float("nan"), "claims[0].readings[0].threshold", "finite"),
+        ((*READING, "estimand"), {"kind": "curve"}, "claims[0].readings[0].estimand", "names a curve"),
+        ((*READING, "estimand"), {"kind": "score", "curve": "reward"}, "claims[0].readings[0].estimand", "names a curve"),
+        ((*READING, "estimand"), {"kind": "score", "last_share": 0.5}, "claims[0].readings[0].estimand", "last_share"),
         (("claims",), [], "claims", "at least 1"),
     ],
 )
@@ -83,6 +90,44 @@ def test_mistakes_are_named_with_file_and_key(tmp_path, path, value, key, messag
         load(tmp_path, edited(path, value))
     assert caught.value.key == key
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("measure", "margin", "region"), [("absolute", 0.02, (-0.02, 0.02)), ("relative", 0.1, (-0.1, 0.1)), ("ratio", 0.1, (0.9, 1.1))]
+)
+def test_a_claim_of_no_difference_has_a_margin_around_no_effect(tmp_path, measure, margin, region):
+    content = edited((*READING, "direction"), "equal")
+    reading = content["claims"][0]["readings"][0]
+    del reading["threshold"]
+    reading |= {"margin": margin, "measure": measure}
+    found = load(tmp_path, content).claims[0].readings[0]
+    assert found.region == pytest.approx(region)
+    assert found.threshold == pytest.approx(region[1])
+    assert "equal" in found.direction
+
+
+@pytest.mark.parametrize(("margin", "told"), [(None, "needs a margin"), (-0.1, "greater than 0"), ("0.1", "number"), (1.5, "below 1")])
+def test_wrong_margins_are_named(tmp_path, margin, told):
+    content = edited((*READING, "direction"), "equal")
+    reading = content["claims"][0]["readings"][0]
+    del reading["threshold"]
+    reading |= {"margin": margin, "measure": "ratio"}
+    with pytest.raises(SpecError, match=told):
+        load(tmp_path, content)
+
+
+def test_better_without_a_number_has_the_threshold_no_effect(tmp_path):
+    assert load(tmp_path, edited((*READING, "threshold"), 0)).claims[0].readings[0].threshold == 0
+
+
+def test_mistakes_are_named_with_their_line(tmp_path):
+    text = "alpha: 0.05\nclaims:\n  - id: a\n    sentence: s\n    source: s\n    treatment: t\n    raedings: []\n"
+    with pytest.raises(SpecError, match=r"claims\.yaml:7: claims\[0\]\.raedings: unknown key.*Did you mean 'readings'"):
+        load(tmp_path, text)
+    with pytest.raises(SpecError, match=r"claims\.yaml:2: not valid YAML"):
+        load(tmp_path, "alpha: 0.05\nclaims: ]\n")
+    with pytest.raises(SpecError, match=r"claims\.yaml:2: alpha: the key is written twice"):
+        load(tmp_path, "alpha: 0.05\nalpha: 0.1\n")
 
 
 def test_a_missing_key_is_named(tmp_path):
