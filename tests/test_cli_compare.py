@@ -72,7 +72,23 @@ def test_three_models_show_the_set_near_the_best(capsys: pytest.CaptureFixture[s
     code, out, _ = call(capsys, table(tmp_path / "t.csv", {"a": 0.7, "b": 0.7, "c": 0.2}))
     assert code == 0
     assert re.search("[ab] has the highest mean; not distinguishable from the best: [ab], [ab]; worse: c.\n", out)
-    assert "6 comparisons on single tasks" in out
+    assert "6 more comparisons" in out
+
+
+def test_of_many_models_the_pairs_with_the_best_are_printed_and_all_are_in_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    log = table(tmp_path / "t.csv", {f"m{index}": 0.5 for index in range(8)}, tasks=("arc",), n_items=40)
+    _, out, _ = call(capsys, log)
+    assert "21 more comparisons" in out
+    _, out, _ = call(capsys, log, "--json")
+    assert len(json.loads(out)["families"][0]["rows"]) == 28
+
+
+def test_scores_whose_squares_overflow_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    log = tmp_path / "t.csv"
+    log.write_text("item,score\nq1,1e308\nq2,-1e308\n")
+    code, _, err = call(capsys, f"a={log}", f"b={log}")
+    assert code == 2
+    assert "t.csv: score: 2 scores infinite or beyond ±1e+100, first of item 'q1'" in err
 
 
 class _Page(HTMLParser):

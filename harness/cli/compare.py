@@ -20,6 +20,8 @@ from harness.report.text import visible
 
 _OPTIONAL = ("needed", "clusters", "checkpoints", "p exact", "p")
 """Columns that a narrow terminal goes without, the first first."""
+_ALL_PAIRS = 6
+"""Models up to which every pair is printed; of more only those with the best."""
 _MOST_TASKS = 12
 """Tasks up to which the means of three and more models are printed task by task."""
 
@@ -98,8 +100,8 @@ def columns(rows: Sequence[Row], found: Comparison) -> list[Column]:
     score, difference = wording.score_text, wording.difference_text
     made = [Column("task", "task", [row.task for row in rows], right=False)]
     if not two:
-        made.append(Column("first", "first", [row.first for row in rows], right=False))
-        made.append(Column("second", "second", [row.second for row in rows], right=False))
+        made.append(Column("first", "first model", [row.first for row in rows], right=False))
+        made.append(Column("second", "second model", [row.second for row in rows], right=False))
     made.append(Column("items", "items", [f"{row.n_items:,}" for row in rows]))
     if any(row.n_clusters for row in rows):
         made.append(Column("clusters", "clusters", [f"{row.n_clusters or row.n_items:,}" for row in rows]))
@@ -129,14 +131,17 @@ def title(family: Family) -> str:
 
 def _show_rows(family: Family, found: Comparison, writer: Console) -> None:
     # Every pair on every task would be screens of rows: of three and more models only the pairs' means over tasks are printed.
-    many = len(found.models) > 2 and bool(family.overall)
-    rows = [*([] if many else family.rows), *family.overall]
+    single = [] if len(found.models) > 2 and family.overall else family.rows
+    rows = [*single, *family.overall]
+    if len(found.models) > _ALL_PAIRS and family.standings:
+        best = family.standings[0].model
+        rows = [row for row in rows if best in (row.first, row.second)]
     shown, hidden = _fitted(columns(rows, found), width=writer.width)
     _print(writer, title(family), shown)
     if hidden:
         say(writer, f"(not shown, the terminal is too narrow: {', '.join(hidden)})")
-    if many:
-        say(writer, f"({len(family.rows)} comparisons on single tasks are in --json and --html)")
+    if left_out := len(family.rows) + len(family.overall) - len(rows):
+        say(writer, f"({left_out} more comparisons, of other pairs and on single tasks, are in --json and --html)")
     for text in wording.summary(family):
         say(writer, text)
 

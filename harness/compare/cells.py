@@ -17,6 +17,8 @@ from harness.errors import SpecError
 FloatArray = npt.NDArray[np.float64]
 ALL_ITEMS = "all items"
 """The task of a log that names none."""
+LARGEST_SCORE = 1e100
+"""Squares of larger scores overflow."""
 LONGEST_NAME = 120
 """Longer names of models, tasks and metrics are cut: they become table cells."""
 
@@ -122,10 +124,11 @@ def checked(cell: Cell, *, at: str = "", hint: str = "") -> Cell:
         raise SpecError("holds no items", file=where)
     if cell.item_N.null_count:
         raise SpecError(f"{cell.item_N.null_count} of {counted(n_items, 'row')} without an item id", file=where)
-    infinite = np.isinf(cell.score_N)
-    if infinite.any():
-        item = cell.item_N[int(np.flatnonzero(infinite)[0])].as_py()
-        raise SpecError(f"{counted(int(infinite.sum()), 'score')} infinite, first of item {shown(item)}", file=where, key=cell.metric)
+    extreme = np.abs(cell.score_N) > LARGEST_SCORE
+    if extreme.any():
+        item = cell.item_N[int(np.flatnonzero(extreme)[0])].as_py()
+        text = f"{counted(int(extreme.sum()), 'score')} infinite or beyond ±{LARGEST_SCORE:g}, first of item {shown(item)}"
+        raise SpecError(text, file=where, key=cell.metric)
     n_unique = pc.count_distinct(cell.item_N).as_py()
     if n_unique < n_items:
         counts = pc.value_counts(cell.item_N)
