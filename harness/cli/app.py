@@ -90,6 +90,30 @@ def report(
 
 
 @app.command(
+    epilog="Examples:\n\n  selfteach verify quickstart\n\n"
+    "  selfteach verify quickstart --claims teams_rl_2024 --claim policy_beats_random\n\n"
+    "  selfteach verify results/runs/quickstart --claims my_claims.yaml --json\n\n"
+    "docs/claims.md says how to write a claim file. Exit code 0: judged, whatever the verdicts. 2: no such run, claim file or claim, "
+    "a mistake in a claim file, or nothing is scored yet. 4: a stage that a verdict rests on is damaged or was changed."
+)
+def verify(
+    run: RunArgument,
+    claims: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--claims", metavar="FILE", help="A claim file, or the name of a shipped one; may be repeated. Default: the run's own."
+        ),
+    ] = None,
+    claim: Annotated[list[str] | None, typer.Option("--claim", metavar="ID", help="Show only this claim; may be repeated.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge claims on a finished run, with effect, interval, power and checksummed evidence; runs and writes nothing, needs no torch."""
+    from harness.cli.verify import verify_command
+
+    verify_command(run, claims=claims or [], only=claim or [], as_json=as_json)
+
+
+@app.command(
     epilog="Examples:\n\n  selfteach compare out/model-a out/model-b\n\n  selfteach compare a.eval b.eval --cluster passage\n\n"
     "  selfteach compare scores.csv --models base,tuned --margin 0.02\n\n"
     "  selfteach compare new=s1.csv new=s2.csv new=s3.csv old=o1.csv old=o2.csv old=o3.csv\n\n"

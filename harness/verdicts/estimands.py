@@ -95,6 +95,8 @@ def shared_tasks(estimand: Estimand, treatment: str, comparator: str, scores: Sc
         NotTestableError: none is left.
     """
     where = f"suite {estimand.suite}" if estimand.suite else "any suite"
+    if estimand.tasks and not scores.tasks(estimand.suite, estimand.tasks):
+        raise NotTestableError(f"the run did not score {' or '.join(estimand.tasks)}" + (f" in {where}" if estimand.suite else ""))
     tasks = [task for task in scores.tasks(estimand.suite, estimand.tasks) if scores.info[task].get("higher_is_better", True)]
     if not tasks:
         raise NotTestableError(f"the run has no task of {where} whose primary metric is better when higher")

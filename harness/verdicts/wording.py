@@ -99,7 +99,7 @@ def _directed(reading: Reading, found: Effect, verdict: str) -> str:
     if not found.interval[0] <= reading.threshold <= found.interval[1]:
         return f"; the comparators do not agree surely enough on {claimed(reading)}"
     if reading.threshold == none:
-        return " holds no effect"
+        return f" includes {none:g}, no effect"
     return f" holds both {claimed(reading)} and {'no effect' if found.interval[0] <= none <= found.interval[1] else 'smaller effects'}"
 
 

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from scipy import stats
 
 from harness.errors import SpecError
 from harness.verdicts.claims import find_claims, load_claims, shipped_claims
@@ -177,3 +178,25 @@ def test_the_review_is_read_relative_and_absolute_against_both_rivals():
         kinds = {(reading.measure, comparator) for reading in claims[name].readings for comparator in reading.comparators}
         assert {("relative", "sft"), ("relative", "rlhf"), ("absolute", "sft"), ("absolute", "rlhf")} <= kinds
     assert next(reading for reading in claims["complex_understanding"].readings if reading.primary).comparators == ["base", "sft", "rlhf"]
+
+
+def test_the_papers_claims_are_read_in_several_ways_and_say_what_cannot_be_tested():
+    claims = {claim.id: claim for claim in load_claims(ROOT / "tasks/claims/teams_rl_2024.yaml").claims}
+    assert set(claims) == {"queries", "arc", "privacy", "policy_beats_random", "transfer"}
+    for claim in claims.values():
+        assert claim.undefined_in_source
+        assert claim.rationale
+        assert len(claim.readings) >= 2
+    primary = {name: next(reading for reading in claim.readings if reading.primary) for name, claim in claims.items()}
+    assert primary["queries"].threshold == 0.0573
+    assert primary["arc"].threshold == pytest.approx(0.5435 - 0.516)
+    assert primary["privacy"].threshold == pytest.approx(0.47 - 0.72)
+    assert {reading.estimand.kind for reading in claims["policy_beats_random"].readings} == {"score", "curve"}
+    assert {reading.direction for reading in claims["queries"].readings} == {"lower", "equal"}
+
+
+def test_the_z_that_the_arc_claim_quotes():
+    share, rival, items = 0.5435, 0.516, 1172
+    z = (share - rival) / (share * (1 - share) / items + rival * (1 - rival) / items) ** 0.5
+    rationale = next(claim for claim in load_claims(ROOT / "tasks/claims/teams_rl_2024.yaml").claims if claim.id == "arc").rationale
+    assert f"z of {z:.2f} (p = {2 * stats.norm.sf(z):.2f})" in rationale
