@@ -13,7 +13,8 @@ from harness.cli.text import console, print_json, print_table, say
 from harness.compare import wording
 from harness.compare.align import align
 from harness.compare.cells import ReadOptions
-from harness.compare.compare import Comparison, Family, Row, Standing, compare
+from harness.compare.compare import compare
+from harness.compare.rows import Comparison, Family, Row, Standing
 from harness.compare.sources import parse_source, read_sources
 from harness.errors import SpecError
 from harness.report.text import visible

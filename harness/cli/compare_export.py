@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from harness.cli.compare import columns, title
 from harness.compare import wording
-from harness.compare.compare import Comparison, Row
+from harness.compare.rows import Comparison, Row
 from harness.core.store import write_text
 from harness.report.tables import latex_escaped
 from harness.report.text import finalize, visible

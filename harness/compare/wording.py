@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from harness.compare.compare import Family, Row
+    from harness.compare.rows import Family, Row
 
 FIRST, SECOND, EQUIVALENT, NOT_APART = "first better", "second better", "equivalent", "not distinguishable"
 

@@ -11,7 +11,8 @@ from scipy import stats
 
 from harness.compare import wording
 from harness.compare.align import Aligned, Common
-from harness.compare.compare import FEW_DISCORDANT, Comparison, compare
+from harness.compare.compare import compare
+from harness.compare.rows import FEW_DISCORDANT, Comparison
 from harness.errors import SpecError
 from harness.stats.crossed import paired_difference
 
