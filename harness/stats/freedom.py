@@ -6,9 +6,10 @@ beside S, so what makes small samples hard is A, a χ² on ν = S − 1 degrees 
 "corrected" (default): A is no less than the 1 % point of what C alone would give it, C·χ²_ν(.01)/ν; the variance is A + t; with x = t/A
     df = max(ν·(1 + x)² − 4.5·x, ν),    1/df + (t/(A + t))²/df_items  where items vary.
 ν·(1 + x)² is Satterthwaite's estimate for A + t. With few seeds it is too large, most so where A came out small by luck. −4.5·x is an order
-of 1/ν smaller, as the next terms of Welch's and Aspin's series are; 4.5 is the multiple of ½ whose error rate at nominal .05 strays least
-from .05 over all ratios of the components, three or more seeds and 50 or more items (normal theory: docs/statistics.md). A is not raised to
-C where seeds agree better than chance: that would help if seeds do not differ, and costs half as many false alarms again if they do.
+of 1/ν smaller, as the next terms of Welch's and Aspin's series are; with 4.5 the error rate at nominal .05 lies between .043 and .054 for
+three or more seeds and 50 or more items, whatever the components (normal theory; 4: .043–.057, 5: .042–.054; docs/statistics.md). A is not
+raised to C where seeds agree better than chance: that would help if seeds do not differ, and costs half as many false alarms again if
+they do.
 
 Sources: Satterthwaite (1946); Welch (1947) and Aspin (1948) for the series; Hillis (2007) for "hillis".
 """

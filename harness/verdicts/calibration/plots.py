@@ -70,8 +70,9 @@ def _normal_theory() -> Figure:
             axes.fill_between(range(len(SEED_PARTS)), rates.min(axis=1), rates.max(axis=1), color=colour, alpha=0.35, lw=0)
             label = "crossed (default)" if rule == "corrected" else rule
             axes.plot(range(len(SEED_PARTS)), rates.max(axis=1), color=colour, lw=1, label=label)
-        axes.set(title=f"{n_seeds} seeds × 200 items", xlabel="seed / residual variance of the mean")
+        axes.set_title(f"{n_seeds} seeds × 200 items")
         axes.set_xticks(range(0, len(SEED_PARTS), 2), labels=[f"{part:g}" for part in SEED_PARTS[::2]])
+    figure.supxlabel("seed variance of the mean, in units of the residual's", fontsize="medium")
     figure.axes[0].set_ylabel("error rate at nominal .05\n(range over item variance)")
     figure.axes[0].legend(fontsize="small", frameon=False)
     return figure
