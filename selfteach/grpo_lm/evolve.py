@@ -32,7 +32,7 @@ POLICY_FOLDER = "policy"
 MARGIN = 1.1
 """A further step is expected to cost as much as the last one, give or take this."""
 MOST_ROWS = 4
-"""Sequences in one forward and backward of an update, which sums over several: a 135M model took 9 GB for 12 at once, 3.7 GB in
+"""Sequences in one forward and backward of an update, which sums over several: a 135M model took 9 GB for 12 at once, 4.4 GB in
 parts of 4."""
 _ENDLESS = 1_000_000
 
