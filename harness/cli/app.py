@@ -61,12 +61,30 @@ def run(
     run_command(study, workers=workers, out=out, as_json=as_json)
 
 
-@app.command(epilog="Example:\n\n  selfteach plan studies/quickstart.yaml")
-def plan(study: StudyArgument, workers: WorkersOption = None, out: OutOption = None, as_json: JsonOption = False) -> None:
-    """Show trials, compute, predicted time, label costs and detectable effects of a study, without training."""
+@app.command(
+    epilog="Examples:\n\n  selfteach plan studies/quickstart.yaml\n\n  selfteach plan studies/quickstart.yaml --pilot quickstart\n\n"
+    "  selfteach plan studies/quickstart.yaml --seed-cost 40 --item-cost 0.01\n\n"
+    "Variances come from the pilot, from an earlier run of the study, or from the study's `planning`; docs/claims.md says how."
+)
+def plan(
+    study: StudyArgument,
+    workers: WorkersOption = None,
+    out: OutOption = None,
+    pilot: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Plan the claims with this run's variances. Default: an earlier run of the study.")
+    ] = None,
+    seed_cost: Annotated[
+        float | None, typer.Option("--seed-cost", min=0, help="Cost of one more training seed. Default: predicted time and prices.")
+    ] = None,
+    item_cost: Annotated[
+        float | None, typer.Option("--item-cost", min=0, help="Cost of scoring one more item for one seed, in the same unit.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show trials, compute, predicted time, label costs, detectable effects and the cheapest sufficient design; trains nothing."""
     from harness.cli.plan import plan_command
 
-    plan_command(study, workers=workers, out=out, as_json=as_json)
+    plan_command(study, workers=workers, out=out, pilot=pilot, seed_cost=seed_cost, item_cost=item_cost, as_json=as_json)
 
 
 @app.command(epilog="Examples:\n\n  selfteach status quickstart\n\n  selfteach status results/runs/quickstart --json")

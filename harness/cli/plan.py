@@ -5,20 +5,40 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from harness.cli.text import console, print_json, print_table, say
-from harness.core.results import load_run
+from harness.cli.verify import claimed
+from harness.core.results import RunResults, find_run, load_run
 from harness.core.spec import StudySpec, load_study
 from harness.core.store import RunStore
+from harness.report import numbers
+from harness.stats.power import MOST_SEEDS
 from harness.study.plan import Plan
-from harness.verdicts.claims import ClaimFile, Reading, find_claims, load_claims
+from harness.study.sample_size import ClaimPlan, Costs, as_record, given_costs, plan_claims, study_costs
+from harness.verdicts.claims import ClaimFile, find_claims, load_claims
+from harness.verdicts.estimands import unit
+from harness.verdicts.judge import ESTIMANDS
 
-ASSUMED_COMPONENTS = (0.02**2, 0.45**2, 0.45**2)
-"""Variance components (seed, item, residual) of a difference between two methods where no earlier run of the study has measured them:
-seeds 2 points apart, and items as discordant as two right-or-wrong scores that agree on about 60 % of items."""
 
+def plan_command(
+    path: Path,
+    *,
+    workers: int | None,
+    out: Path | None,
+    pilot: str | None,
+    seed_cost: float | None,
+    item_cost: float | None,
+    as_json: bool,
+) -> None:
+    """Prints a study's plan.
 
-def plan_command(path: Path, *, workers: int | None, out: Path | None, as_json: bool) -> None:
-    """Prints a study's plan."""
+    Args:
+        pilot: a run whose variances are used for the claims; by default the study's own earlier run, if there is one.
+        seed_cost, item_cost: of one more seed and of one more scored item, instead of predicted times and the study's prices.
+    Raises:
+        SpecError: a mistake in the study, its claims, the pilot or the costs.
+    """
     from harness.study.calibration import calibrate, makespan_s, planned_items, predict
     from harness.study.display import duration
     from harness.study.run import RUNS, Layout, make_plan
@@ -32,6 +52,15 @@ def plan_command(path: Path, *, workers: int | None, out: Path | None, as_json: 
     seconds = predict(study, plan, calibration)
     wall_s = makespan_s(plan, seconds, done, layout.workers)
     trained = sum(not trial.seedless for trial in plan.trials)
+    files = _claim_files(study, path)
+    n_claims = sum(len(file.claims) for file in files)
+    own = load_run(run_dir) if (run_dir / "study.json").exists() else None
+    earlier = load_run(find_run(pilot)) if pilot else own
+    costs = given_costs(seed_cost, item_cost) or study_costs(
+        study, plan, seconds, device_hour_usd=_prices(study)["device_hour_usd"], trained_usd=_training_costs(earlier)
+    )
+    measured = earlier if earlier is not None and len(earlier.samples) else None
+    plans = plan_claims(study, files, pilot=measured, pilot_name=pilot or "the last run", costs=costs)
     record: dict[str, Any] = {
         "study": study.name,
         "run_dir": str(run_dir),
@@ -46,8 +75,9 @@ def plan_command(path: Path, *, workers: int | None, out: Path | None, as_json: 
         "predicted_wall_s": round(wall_s),
         "calibration": calibration.source,
         "label_prices": _prices(study),
-        "label_costs": _label_costs(run_dir),
-        "detectable": _detectable(study, path, run_dir, planned_items(study)),
+        "label_costs": _label_costs(earlier),
+        "alpha_each": {claim.id: file.alpha / n_claims for file in files for claim in file.claims},
+        "detectable": [as_record(row, costs) for row in plans],
     }
     if as_json:
         print_json(record)
@@ -63,7 +93,9 @@ def plan_command(path: Path, *, workers: int | None, out: Path | None, as_json: 
         f"Predicted time: about {duration(wall_s)} with {layout.workers} workers x {layout.threads} threads ({calibration.source}).",
     )
     _print_labels(writer, record)
-    _print_detectable(writer, record["detectable"])
+    if plans:
+        power, alpha = (" or ".join(sorted({f"{value:g}" for value in values})) for values in _levels(files))
+        _print_claims(writer, plans, costs, f"power {power} at alpha {alpha}/{n_claims} (Holm's strictest step over {n_claims} claims)")
 
 
 def _trial(plan: Plan, train: str, score: str, done: set[str]) -> dict[str, str]:
@@ -79,14 +111,22 @@ def _prices(study: StudySpec) -> dict[str, float]:
     return Prices(**study.prices).model_dump()
 
 
-def _label_costs(run_dir: Path) -> list[dict[str, Any]]:
-    """Labels and their price per method, as counted in an earlier run of the study; how many a method takes shows only in training."""
-    if not (run_dir / "study.json").exists():
+def _label_costs(earlier: RunResults | None) -> list[dict[str, Any]]:
+    """Labels and their price per method, as counted in an earlier run; how many a method takes shows only in training."""
+    if earlier is None:
         return []
-    trials = load_run(run_dir).trials.dropna(subset=["cost_usd"])
+    trials = earlier.trials.dropna(subset=["cost_usd"])
     columns = ["demonstrations", "comparisons", "cost_usd", "human_s"]
     means = trials.groupby("method", sort=False)[columns].mean()
     return [{str(key): value for key, value in row.items()} for row in means.round(2).reset_index().to_dict("records")]
+
+
+def _training_costs(earlier: RunResults | None) -> dict[str, float]:
+    """Mean dollars of one training run of each method, labels included."""
+    if earlier is None:
+        return {}
+    means = earlier.trials.dropna(subset=["cost_usd"]).groupby("method")["cost_usd"].mean()
+    return {str(method): float(cost) for method, cost in means.items()}
 
 
 def _print_labels(writer: Any, record: dict[str, Any]) -> None:
@@ -110,52 +150,42 @@ def _print_labels(writer: Any, record: dict[str, Any]) -> None:
         for row in record["label_costs"]
     ]
     columns = ("method", "demonstrations", "comparisons", "cost", "human time")
-    print_table(writer, "Labels per trial in the last run", columns, rows, right=columns[1:])
+    print_table(writer, "Labels per trial in an earlier run", columns, rows, right=columns[1:])
 
 
-def _detectable(study: StudySpec, path: Path, run_dir: Path, items: int) -> list[dict[str, Any]]:
-    """Smallest effect of each primary reading that this design would find with the claim file's power."""
-    known = {(row["claim_id"], row["reading"]): row for row in load_run(run_dir).verdicts} if (run_dir / "study.json").exists() else {}
-    rows = []
-    for name in study.claims:
-        claims = load_claims(find_claims(name, path.parent))
-        for claim in claims.claims:
-            reading = next(reading for reading in claim.readings if reading.primary)
-            earlier = known.get((claim.id, reading.text))
-            if earlier and earlier["mde"]:
-                mde, basis = earlier["mde"], "variance measured in the last run"
-            else:
-                mde, basis = _assumed(study, claims, reading, items)
-            about = {"claim": claim.id, "reading": reading.text, "threshold": reading.threshold}
-            rows.append({**about, "detectable": mde, "basis": basis})
-    return rows
+def _claim_files(study: StudySpec, path: Path) -> list[ClaimFile]:
+    return [load_claims(find_claims(name, path.parent)) for name in study.claims]
 
 
-def _assumed(study: StudySpec, claims: ClaimFile, reading: Reading, items: int) -> tuple[float | None, str]:
-    from harness.stats.crossed import Components
-    from harness.stats.power import mde
-
-    if len(study.seeds) < 2:
-        return None, "needs at least 2 seeds"
-    if reading.estimand.kind != "score":
-        return None, "known after a first run"
-    clean = max(1, items // (1 + len(study.perturbations)))
-    points = mde(Components(*ASSUMED_COMPONENTS), n_seeds=len(study.seeds), n_items=clean, alpha=claims.alpha, power=claims.power)
-    return points, f"absolute difference; assumed SDs: seed {ASSUMED_COMPONENTS[0] ** 0.5:.2f}, item {ASSUMED_COMPONENTS[1] ** 0.5:.2f}"
+def _levels(files: list[ClaimFile]) -> tuple[list[float], list[float]]:
+    return [file.power for file in files], [file.alpha for file in files]
 
 
-def _print_detectable(writer: Any, rows: list[dict[str, Any]]) -> None:
-    if not rows:
-        return
-    cells = [
-        (
-            row["claim"],
-            row["reading"],
-            f"{row['threshold']:+.2f}",
-            "-" if row["detectable"] is None else f"{row['detectable']:.3f}",
-            row["basis"],
-        )
-        for row in rows
-    ]
-    columns = ("claim", "primary reading", "claimed", "detectable", "basis")
-    print_table(writer, "Smallest detectable effects at this size of study", columns, cells, right=columns[2:4])
+def _print_claims(writer: Console, plans: list[ClaimPlan], costs: Costs, at: str) -> None:
+    columns = ("claim", "primary reading", "claimed", "detectable", "this study", "cheapest enough", f"cost ({costs.unit})", "variances")
+    writer.print()
+    print_table(writer, f"What this study could find, with {at}", columns, map(_claim_row, plans), right=columns[2:7])
+    say(
+        writer,
+        f"Costs: {costs.seed:.4g} {costs.unit} a training seed, {costs.item:.3g} an item scored for one seed (all methods, all views). "
+        "Detectable: smallest true effect that would be told from none (✓: smaller than claimed). Cheapest enough: seeds x items, 3 seeds "
+        "or more, that would tell the claimed effect from none; to show an effect beyond the claimed one takes more.",
+    )
+
+
+def _claim_row(plan: ClaimPlan) -> tuple[object, ...]:
+    reading, cheapest = plan.reading, plan.cheapest
+    found = ESTIMANDS[plan.measure]
+    counted_in = unit(reading.estimand)
+    what = "–" if plan.detectable is None else numbers.magnitude(plan.detectable, found, counted_in)
+    if plan.enough is not None:
+        what += " ✓" if plan.enough else " ✗"
+    here = f"{plan.n_seeds} x {plan.n_items}" if reading.estimand.scored else f"{plan.n_seeds} seeds"
+    if cheapest is None:
+        design, cost = ("–" if plan.components is None or plan.sought is None else f"none up to {MOST_SEEDS} seeds"), "–"
+    else:
+        design = f"{cheapest.n_seeds} x {cheapest.n_items}" if reading.estimand.scored else f"{cheapest.n_seeds} seeds"
+        cost = numbers.number(cheapest.cost)
+    row = {"threshold": reading.threshold, "margin": reading.margin, "direction": reading.direction}
+    claimed_text = claimed(row | {"estimand": ESTIMANDS[reading.measure], "unit": counted_in})
+    return plan.claim.id, reading.text, claimed_text, what, here, design, cost, plan.basis

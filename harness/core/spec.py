@@ -58,6 +58,19 @@ class MethodSpec(Strict):
         return f"{self.name}:{self.variant}" if self.variant else self.name
 
 
+class PlanningSpec(Strict):
+    """What `plan` assumes about score differences between two methods until a run has measured it: standard deviations on the scale 0 to 1.
+
+    Defaults: training seeds 2 points apart, and items as discordant as two right-or-wrong scores that agree on about 60 % of them.
+    """
+
+    seed_sd: float = Field(default=0.02, ge=0, le=1)
+    item_sd: float = Field(default=0.45, ge=0, le=1)
+    residual_sd: float = Field(default=0.45, ge=0, le=1)
+    comparator_score: float | None = Field(default=None, gt=0, lt=1)
+    """The comparators' score; relative claims can be planned only with it."""
+
+
 class StudySpec(Strict):
     """A study: methods × seeds on one student under one budget, scored on suites and judged on claims."""
 
@@ -74,6 +87,7 @@ class StudySpec(Strict):
     perturbations: list[str] = []
     claims: list[str] = []
     prices: dict[str, Any] = {}
+    planning: PlanningSpec = PlanningSpec()
 
     @field_validator("seeds")
     @classmethod

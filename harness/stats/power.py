@@ -15,6 +15,8 @@ from harness.stats.freedom import variance_and_df
 
 MOST_SEEDS = 1000
 MOST_ITEMS = 100_000
+FEWEST_SEEDS = 3
+"""Below it the crossed test's error rates are not known to hold (docs/statistics.md)."""
 _NORMAL_DF = 1e6
 """From here on scipy's noncentral t is slow and the normal distribution as good."""
 
@@ -121,7 +123,7 @@ def cheapest_design(
     most_items: int = MOST_ITEMS,
     most_seeds: int = MOST_SEEDS,
 ) -> PricedDesign | None:
-    """The cheapest seeds × items that detects `effect`, or None if none within the limits does.
+    """The cheapest seeds × items, of 3 seeds or more, that detects `effect`, or None if none within the limits does.
 
     Args:
         seed_cost: of one more training seed (training every method compared once).
@@ -132,7 +134,7 @@ def cheapest_design(
     if not (seed_cost >= 0 and item_cost >= 0 and seed_cost + item_cost > 0 and math.isfinite(seed_cost + item_cost)):
         raise SpecError("costs must not be negative, nor both 0", key="seed_cost, item_cost", value=(seed_cost, item_cost))
     best: PricedDesign | None = None
-    for n_seeds in range(2, most_seeds + 1):
+    for n_seeds in range(FEWEST_SEEDS, most_seeds + 1):
         # More seeds than the best design's whole cost pays for, on the fewest items, cannot be cheaper.
         if best and n_seeds * (seed_cost + 2 * item_cost) >= best.cost:
             break

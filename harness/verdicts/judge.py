@@ -198,7 +198,7 @@ def _report(row: _Judged, file: ClaimFile, results: Frames, scores: Scores, n_pr
         "verdict": verdict, "why": row.refused, "effect": None, "interval": None, "level": 1 - file.alpha, "p_value": None, "p_holm": None,
         "p_bh": None, "p_threshold": None, "p_threshold_holm": None, "binding_comparator": None, "n_seeds": None, "n_items": None,
         "n_dropped": None, "mde": None, "needed": None, "components": None, "baseline_value": None, "treatment_value": None,
-        "rationale": claim.rationale if reading.primary else "", "note": reading.note, "evidence": [],
+        "tasks": [], "rationale": claim.rationale if reading.primary else "", "note": reading.note, "evidence": [],
         "undefined_in_source": list(claim.undefined_in_source),
     }  # fmt: skip
     if not row.effects:
@@ -213,7 +213,7 @@ def _report(row: _Judged, file: ClaimFile, results: Frames, scores: Scores, n_pr
         "n_seeds": found.n_seeds, "n_items": found.n_items, "n_dropped": found.n_total - found.n_items,
         "mde": _mde(found, file), "needed": _needed(row, file, n_primary) if verdict == "inconclusive" else None,
         "components": vars(found.components), "baseline_value": found.comparator_value, "treatment_value": found.treatment_value,
-        "evidence": _evidence(row, results, scores),
+        "tasks": list(found.tasks), "evidence": _evidence(row, results, scores),
     }  # fmt: skip
 
 

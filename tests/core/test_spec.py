@@ -184,7 +184,7 @@ def test_a_date_is_text(tmp_path: Path) -> None:
 
 def test_a_mistake_in_a_claim_file_is_told_before_anything_runs(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("claims:\n  - id: x\n    sentense: y\n")
-    with pytest.raises(SpecError, match=r"mine\.yaml: claims\[0\]\.sentense: unknown key"):
+    with pytest.raises(SpecError, match=r"mine\.yaml:3: claims\[0\]\.sentense: unknown key"):
         load_study(write(tmp_path, GOOD | {"claims": ["mine.yaml"]}))
 
 

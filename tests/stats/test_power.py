@@ -89,7 +89,7 @@ def test_the_cheapest_design_is_the_cheapest_of_all(seed_cost, item_cost):
     found = cheapest_design(parts, 0.2, seed_cost=seed_cost, item_cost=item_cost, most_items=90, most_seeds=15)
     costs = {
         (s, n): s * (seed_cost + n * item_cost)
-        for s in range(2, 16)
+        for s in range(3, 16)
         for n in range(2, 91)
         if power(parts, 0.2, n_seeds=s, n_items=n) >= 0.8
     }
