@@ -91,14 +91,14 @@ def print_conclusions(writer: Console, results: RunResults) -> None:
 
 
 def _verdict_row(verdict: dict[str, Any]) -> tuple[object, ...]:
-    estimand = verdict["estimand"]
+    estimand, unit = verdict["estimand"], verdict["unit"]
     return (
         verdict["claim_id"],
         verdict["reading"],
         verdict["verdict"],
-        numbers.effect(verdict["effect"], estimand),
-        numbers.effect_interval(verdict["interval"], estimand),
-        numbers.effect(verdict["threshold"], estimand),
+        numbers.effect(verdict["effect"], estimand, unit),
+        numbers.effect_interval(verdict["interval"], estimand, unit),
+        numbers.claimed(verdict),
     )
 
 

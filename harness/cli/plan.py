@@ -8,7 +8,6 @@ from typing import Any
 from rich.console import Console
 
 from harness.cli.text import console, print_json, print_table, say
-from harness.cli.verify import claimed
 from harness.core.results import RunResults, find_run, load_run
 from harness.core.spec import StudySpec, load_study
 from harness.core.store import RunStore
@@ -187,5 +186,5 @@ def _claim_row(plan: ClaimPlan) -> tuple[object, ...]:
         design = f"{cheapest.n_seeds} x {cheapest.n_items}" if reading.estimand.scored else f"{cheapest.n_seeds} seeds"
         cost = numbers.number(cheapest.cost)
     row = {"threshold": reading.threshold, "margin": reading.margin, "direction": reading.direction}
-    claimed_text = claimed(row | {"estimand": ESTIMANDS[reading.measure], "unit": counted_in})
+    claimed_text = numbers.claimed(row | {"estimand": ESTIMANDS[reading.measure], "unit": counted_in})
     return plan.claim.id, reading.text, claimed_text, what, here, design, cost, plan.basis

@@ -127,7 +127,7 @@ def _facts(row: Row, power: float) -> list[tuple[str, str]]:
         within = numbers.effect_interval(row["interval"], row["estimand"], row["unit"])
         comparator = row["binding_comparator"]
         facts += [
-            ("effect", f"{shown}, {100 * row['level']:.3g} % interval {within}; claimed {claimed(row)}"),
+            ("effect", f"{shown}, {100 * row['level']:.3g} % interval {within}; claimed {numbers.claimed(row)}"),
             ("values", f"{row['treatment']} {_value(row, 'treatment_value')}, {comparator} {_value(row, 'baseline_value')}"),
             ("p", _p_text(row)),
             ("power", _power_text(row, power)),
@@ -139,17 +139,6 @@ def _facts(row: Row, power: float) -> list[tuple[str, str]]:
 
 def _value(row: Row, name: str) -> str:
     return numbers.amount(row[name], row["unit"])
-
-
-def claimed(row: Row) -> str:
-    """The threshold as it is claimed: "≥ +25.0 %", "> 0", "within ±2.0 pp"."""
-    estimand, unit = row["estimand"], row["unit"]
-    if row["direction"] == "equal":
-        return f"within ±{numbers.magnitude(row['margin'], 'absolute difference' if 'ratio' in estimand else estimand, unit)}"
-    higher = row["direction"] == "higher"
-    if _is_none(row):
-        return ("> " if higher else "< ") + ("1×" if "ratio" in estimand else "0")
-    return ("≥ " if higher else "≤ ") + numbers.effect(row["threshold"], estimand, unit)
 
 
 def _p_text(row: Row) -> str:
@@ -183,7 +172,7 @@ def _reading_row(row: Row) -> tuple[object, ...]:
     size = numbers.MISSING if row["n_seeds"] is None else f"{row['n_seeds']} x {row['n_items']}" if row["n_items"] > 1 else row["n_seeds"]
     p_value = row["p_threshold"] if row["direction"] == "equal" else row["p_value"]
     star = "* " if row["primary"] else "  "
-    return star + row["reading"], row["verdict"], effect, within, claimed(row), numbers.p_value(p_value), size
+    return star + row["reading"], row["verdict"], effect, within, numbers.claimed(row), numbers.p_value(p_value), size
 
 
 def _print_list(writer: Console, title: str, lines: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ _VERDICT_KEYS = (
     "claim_id", "sentence", "source", "reading", "treatment", "comparator", "estimand", "metric_text", "unit", "threshold", "direction",
     "verdict", "why", "effect", "interval", "level", "p_value", "p_holm", "p_bh", "p_threshold", "p_threshold_holm", "binding_comparator",
     "n_seeds", "n_items", "n_dropped", "mde", "needed", "components", "baseline_value", "treatment_value", "rationale", "note", "evidence",
+    "evidence_sha256", "margin",
     "undefined_in_source",
 )  # fmt: skip
 _ROW_KEYS = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 MISSING = "–"
@@ -145,3 +145,16 @@ def interval(bounds: Sequence[Any] | None, write: Any = percent) -> str:
 def effect_interval(bounds: Sequence[Any] | None, estimand: str, unit: str = "share") -> str:
     """The interval of an effect, on the effect's scale."""
     return interval(bounds, lambda bound: effect(bound, estimand, unit))
+
+
+def claimed(verdict: Mapping[str, Any]) -> str:
+    """What a reading claims: "≥ +25.0 %", "> 0" where no size is claimed, "within ±2.0 pp" of no difference."""
+    estimand, unit = str(verdict["estimand"]), str(verdict["unit"])
+    is_ratio = "ratio" in estimand
+    direction = str(verdict["direction"]).lower()
+    if direction == "equal":
+        return f"within ±{number(verdict['margin'])} of 1×" if is_ratio else f"within ±{magnitude(verdict['margin'], estimand, unit)}"
+    lower = direction in ("less", "lower", "below", "smaller", "decrease")
+    if verdict["threshold"] == (1 if is_ratio else 0):
+        return f"{'<' if lower else '>'} {'1×' if is_ratio else '0'}"
+    return f"{'≤' if lower else '≥'} {effect(verdict['threshold'], estimand, unit)}"

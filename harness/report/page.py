@@ -76,6 +76,7 @@ def _environment() -> jinja2.Environment:
     )
     writers = (
         numbers.amount,
+        numbers.claimed,
         numbers.count,
         numbers.dollars,
         numbers.effect,
@@ -94,7 +95,6 @@ def _environment() -> jinja2.Environment:
         "slug": lambda text: re.sub(r"[^a-z0-9]+", "-", str(text).lower()).strip("-"),
         "shorten": lambda text: shorten(str(text), 3000),
         "level": lambda value: "95 %" if numbers.absent(value) else f"{100 * float(value):.3g} %",
-        "direction": lambda value: "≤" if str(value).lower() in ("less", "lower", "below", "smaller", "decrease") else "≥",
         "points_interval": lambda bounds: numbers.interval(bounds, numbers.points),
     }
     return environment

@@ -52,3 +52,22 @@ def test_effect_is_written_on_its_own_scale(estimand, unit, expected):
 
 def test_amount_takes_its_unit():
     assert [plain(numbers.amount(0.5, unit)) for unit in ("share", "USD", "s", "labels")] == ["50.0 %", "$0.50", "0.500 s", "0.500 labels"]
+
+
+@pytest.mark.parametrize(
+    ("estimand", "unit", "direction", "threshold", "margin", "text"),
+    [
+        ("relative difference", "share", "higher", 0.25, None, "≥ +25.0 %"),
+        ("relative difference", "share", "lower", -0.4, None, "≤ −40.0 %"),
+        ("absolute difference", "share", "higher", 0.0, None, "> 0"),
+        ("ratio", "queries", "lower", 1.0, None, "< 1×"),
+        ("ratio", "queries", "lower", 0.0573, None, "≤ 0.0573×"),
+        ("absolute difference", "share", "equal", 0.02, 0.02, "within ±2.0 pp"),
+        ("relative difference", "share", "equal", 0.05, 0.05, "within ±5.0 %"),
+        ("ratio", "USD", "equal", 1.1, 0.1, "within ±0.100 of 1×"),
+        ("absolute difference", "reward", "equal", 0.5, 0.5, "within ±0.500 reward"),
+    ],
+)
+def test_claimed(estimand, unit, direction, threshold, margin, text):
+    row = {"estimand": estimand, "unit": unit, "direction": direction, "threshold": threshold, "margin": margin}
+    assert numbers.claimed(row).replace("\u202f", " ") == text
