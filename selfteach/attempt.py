@@ -62,4 +62,5 @@ def entry(attempt: Attempt, answer: Answer | None, step: int) -> Entry:
         samples=answer.samples if answer else 0,
         pass_rate=answer.pass_rate if answer else None,
         step=step,
+        rejected_samples=dict(answer.rejected) if answer else {},
     )

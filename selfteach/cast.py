@@ -7,25 +7,29 @@ an expert, and its compute where it runs on this machine.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import asdict
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from harness.core.budget import Ledger
 from harness.core.pool import TaskPool
 from harness.core.records import Demonstration
 from harness.errors import SpecError
+from harness.models.registry import KNOWN
 from harness.models.student import Student
-from selfteach.language.endpoint import EndpointConfig
+from selfteach.language.endpoint import Endpoint, EndpointConfig
 from selfteach.language.executor import LanguageExecutor
-from selfteach.language.models import STUDENT, open_model
+from selfteach.language.models import STUDENT, LocalModel, open_model
 from selfteach.language.reviewer import LanguageReviewer, RuleReviewer
 from selfteach.operations import RuleExecutor
 from selfteach.respond import ExpertResponder, Responder, ResponderConfig
 from selfteach.roles import Executor, Floats, Reviewer, TextModel
 
 RULES = "rules"
+PROMPT_TOKENS = 512
+"""What an operation's prompt with its examples is reckoned at, until an episode has shown what operations cost."""
 Player = str | EndpointConfig
 """A role's player: "rules", "student", the source of a local model ("hub:...", "file:..."), or an endpoint."""
 
@@ -45,6 +49,18 @@ class CastConfig(BaseModel):
     """Answers instructions."""
     responder: ResponderConfig = ResponderConfig()
 
+    @field_validator("executor", "reviewer", "responder_model", mode="before")
+    @classmethod
+    def _mappings_are_endpoints(cls, value: Any) -> Any:
+        # Not left to the union, whose first complaint about a mapping is that it is no text.
+        return EndpointConfig.model_validate(value) if isinstance(value, dict) else value
+
+    @field_validator("executor", "reviewer", "responder_model")
+    @classmethod
+    def _known_players(cls, value: Player, info: ValidationInfo) -> Player:
+        roles = (STUDENT,) if info.field_name == "responder_model" else (RULES, STUDENT)
+        return check_source(value, kind="model", others=roles) if isinstance(value, str) else value
+
     @model_validator(mode="after")
     def _answers_can_be_checked(self) -> CastConfig:
         if self.executor != RULES and self.responder.verification == "rule":
@@ -53,9 +69,20 @@ class CastConfig(BaseModel):
                 key="responder.verification",
                 value=self.responder.verification,
             )
-        if self.responder_model == RULES:
-            raise SpecError(f'expected "{STUDENT}", the source of a model, or an endpoint', key="responder_model", value=RULES)
         return self
+
+
+def check_source(name: str, *, kind: Literal["model", "embedder"], others: Sequence[str] = ()) -> str:
+    """Returns `name` if it may be a source of that kind, so that a misspelt one is refused before anything runs.
+
+    Raises:
+        SpecError: neither a known name of that kind, nor one of `others`, nor of a source's form.
+    """
+    known = [source for source, entry in KNOWN.items() if entry.kind == kind]
+    if name in (*others, *known) or name.startswith(("hub:", "file:", "pypi:")):
+        return name
+    forms = "an endpoint's mapping, hub:org/name[@revision] or file:/path" if others else "hub:org/name[@revision] or file:/path"
+    raise SpecError(f"expected one of the names below, {forms}", value=name, valid=(*others, *known))
 
 
 class Cast:
@@ -69,11 +96,6 @@ class Cast:
     def __init__(self, config: CastConfig, student: Student, pool: TaskPool, ledger: Ledger, seeds: Sequence[Demonstration]) -> None:
         self.config, self._student, self._pool, self._ledger, self._seeds = config, student, pool, ledger, seeds
         self._models: dict[str, TextModel] = {}
-
-    @property
-    def rules_only(self) -> bool:
-        """Whether neither executor nor reviewer is a language model."""
-        return self.config.executor == self.config.reviewer == RULES
 
     def executor(self) -> Executor:
         """Carries out operations."""
@@ -104,6 +126,23 @@ class Cast:
             "responder": self.config.responder_model,
         }
         return {role: player if isinstance(player, str) else f"{player.model} at {player.base_url}" for role, player in players.items()}
+
+    def endpoints(self) -> dict[str, dict[str, int]]:
+        """What each endpoint has been asked and has answered so far: calls, retries, failures, replies, tokens."""
+        found = [model for model in self._models.values() if isinstance(model, Endpoint)]
+        return {f"{model.name} at {model.config.base_url}": asdict(model.statistics) for model in found}
+
+    def executor_flops(self) -> float:
+        """An upper guess of what one operation costs: 0 by rules, and at an endpoint, whose compute is not known."""
+        if self.config.executor == STUDENT:
+            meter = self._student.meter
+        else:
+            model = None if self.config.executor == RULES else self._model(self.config.executor)
+            meter = model.meter if isinstance(model, LocalModel) else None
+        if meter is None:
+            return 0.0
+        tokens = self.config.executor_tokens
+        return meter.body_flops(1, PROMPT_TOKENS + tokens) + tokens * meter.head_flops(1)
 
     def _model(self, player: Player) -> TextModel:
         key = player if isinstance(player, str) else player.model_dump_json()

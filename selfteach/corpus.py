@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.core import corpus_export
 from harness.core.corpus import encodable, read_rows, reason_kind
 from harness.core.records import Constraint
+from harness.core.store import write_text
 from selfteach.roles import VerifiedBy
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ class Reward:
 class Entry:
     """One row of corpus.jsonl (docs/architecture.md).
 
-    `verified` is None when nobody answered; `step` is the policy update that the entry belongs to.
+    `verified` is None when nobody answered; `step` is the policy update that the entry belongs to; `rejected_samples` counts by reason the
+    responses that were not accepted.
     """
 
     id: str
@@ -65,6 +66,7 @@ class Entry:
     samples: int
     pass_rate: float | None
     step: int
+    rejected_samples: dict[str, int] = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
         """The entry as plain JSON values; lone surrogates, which no file can hold, become U+FFFD."""
@@ -74,20 +76,20 @@ class Entry:
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Entry:
         """Rebuilds what `row` gave; a row of harness.core.corpus has every key that is needed."""
-        own = {field.name: row[field.name] for field in fields(cls)}
+        own = {known.name: row[known.name] for known in fields(cls)}
         return cls(
             **own
             | {
                 "lineage": tuple(LineageStep(step["operation"], step["text"]) for step in row["lineage"]),
                 "constraints": tuple(Constraint(one["kind"], one.get("params") or {}) for one in row["constraints"]),
-                "reward": Reward(**{field.name: row["reward"][field.name] for field in fields(Reward)}),
+                "reward": Reward(**{part.name: row["reward"][part.name] for part in fields(Reward)}),
             }
         )
 
 
 def write_corpus(entries: Iterable[Entry], path: Path) -> None:
     """Writes corpus.jsonl atomically."""
-    _write(path, "".join(json.dumps(entry.row(), allow_nan=False) + "\n" for entry in entries))
+    write_text(path, "".join(json.dumps(entry.row(), allow_nan=False) + "\n" for entry in entries))
 
 
 def read_corpus(path: Path) -> list[Entry]:
@@ -117,6 +119,7 @@ def manifest(entries: Sequence[Entry]) -> dict[str, Any]:
         "kept": sum(entry.kept for entry in entries),
         "answered": len(answered),
         "response_samples": sum(entry.samples for entry in answered),
+        "rejected_samples": dict(sorted(sum((Counter(entry.rejected_samples) for entry in answered), Counter()).items())),
         "mean_pass_rate": _mean([entry.pass_rate for entry in answered if entry.pass_rate is not None]),
         "mean_reward": _mean([entry.reward.total for entry in entries]),
         "verified_by": _counts(entry.verified_by or "not recorded" for entry in entries if entry.verified),
@@ -134,7 +137,7 @@ def manifest(entries: Sequence[Entry]) -> dict[str, Any]:
 
 def write_manifest(counts: dict[str, Any], path: Path) -> None:
     """Writes a manifest as JSON, atomically."""
-    _write(path, json.dumps(counts, indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(counts, indent=2, allow_nan=False) + "\n")
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -143,12 +146,3 @@ def _mean(values: Sequence[float]) -> float | None:
 
 def _counts(names: Iterable[str]) -> dict[str, int]:
     return dict(sorted(Counter(names).items()))
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".partial")
-    with temporary.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -17,14 +17,15 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from harness.core.records import Demonstration, Instruction
+from harness.errors import SpecError
 from harness.seeds import generator
 from selfteach.attempt import Attempt, entry
 from selfteach.corpus import Entry, LineageStep
 from selfteach.elimination import Candidate, Context, Kept, Limits, eliminate
-from selfteach.roles import Answer, Answerer, Executor, Floats, Outcome, Reviewer, TextEncoder
+from selfteach.roles import Answer, Answerer, Executor, Floats, Outcome, Review, Reviewer, TextEncoder
 
 STOP = "stop"
 PROJECTED = 32
@@ -51,6 +52,13 @@ class EnvironmentConfig(BaseModel):
     max_words: int = Field(default=200, ge=1)
     rouge_l: float = Field(default=0.7, gt=0, le=1)
     cosine: float = Field(default=0.97, gt=0, le=1)
+
+    @field_validator("reward_terms")
+    @classmethod
+    def _terms_differ(cls, terms: tuple[RewardTerm, ...]) -> tuple[RewardTerm, ...]:
+        if len(set(terms)) < len(terms):
+            raise SpecError("expected each term once", value=list(terms))
+        return terms
 
     def limits(self, *, must_verify: bool) -> Limits:
         """Thresholds of the elimination rules."""
@@ -237,7 +245,9 @@ class Environment:
             # After the rules, which are cheaper. What the reviewer rejects stays among the kept: the next child must differ from it too.
             pairs = [(attempt.parent, attempt.made) for attempt in survivors]
             for attempt, review in zip(survivors, self.reviewer.review(pairs, rng=rng), strict=True):
-                attempt.reason = None if review.gain else "no information gain: reviewer"
+                attempt.reason = _objection(review)
+                if attempt.reason is not None:
+                    attempt.novelty = 0.0
 
     def _move(self, attempt: Attempt, answer: Answer) -> None:
         lineage = self.lineages[attempt.lineage]
@@ -264,3 +274,10 @@ class Environment:
 
     def _recent(self, seed: Demonstration) -> float:
         return self._pass_rates.get(seed.instruction.id, PRIOR_PASS_RATE)
+
+
+def _objection(review: Review) -> str | None:
+    """Why a reviewer's judgement ends a child's way; a reviewer that could not be had is no judgement, and lets nothing pass."""
+    if review.gain:
+        return None
+    return "no information gain: reviewer" if review.reply.strip() else "reviewer: no reply"

@@ -21,14 +21,13 @@ from harness.errors import BudgetExceeded, SpecError
 from harness.models.embed import DEFAULT_EMBEDDER, Embedder
 from harness.models.finetune import FinetuneConfig, finetune
 from harness.models.student import Student
-from selfteach.cast import Cast, CastConfig
+from selfteach.cast import RULES, Cast, CastConfig, check_source
 from selfteach.corpus import Entry, manifest, write_corpus, write_manifest
 from selfteach.environment import STOP, Environment, EnvironmentConfig
 from selfteach.evolve import Evolution, evolve
 from selfteach.faithful.evolve import Players, evolve_faithfully
 from selfteach.faithful.quirks import FaithfulConfig
 from selfteach.grpo_lm.config import GrpoConfig
-from selfteach.language.models import STUDENT
 from selfteach.operations import OPERATIONS
 from selfteach.policies import check_policy_name, make
 from selfteach.policy import save_policy
@@ -36,8 +35,6 @@ from selfteach.respond import Responder, demonstration_turns
 from selfteach.roles import Floats
 
 GRPO_LM = "grpo_lm"
-PROMPT_TOKENS = 512
-"""What an operation's prompt with its examples is reckoned at, until an episode has shown what operations cost."""
 
 
 class EvolConfig(CastConfig):
@@ -52,6 +49,11 @@ class EvolConfig(CastConfig):
     embedder: str = DEFAULT_EMBEDDER
     environment: EnvironmentConfig = EnvironmentConfig()
     finetune: FinetuneConfig = FinetuneConfig()
+
+    @field_validator("embedder")
+    @classmethod
+    def _known_embedder(cls, embedder: str) -> str:
+        return check_source(embedder, kind="embedder")
 
     @field_validator("operations")
     @classmethod
@@ -83,8 +85,17 @@ class SelfTeachConfig(EvolConfig):
                 key="responder.verification",
                 value=self.responder.verification,
             )
+        if self.policy == GRPO_LM and self.executor != RULES:
+            raise SpecError("expected no executor where the policy itself writes the instructions", key="executor")
         if self.mdp == "faithful" and self.operations != OPERATIONS:
             raise SpecError("the faithful MDP has all six operations", key="operations", value=list(self.operations))
+        if self.mdp == "faithful" and self.policy != type(self).model_fields["policy"].default:
+            raise SpecError("expected no policy: the faithful MDP has its own", key="policy", value=self.policy)
+        # Settings that nothing would read are a mistake, not a wish.
+        if self.mdp != "faithful" and self.faithful != FaithfulConfig():
+            raise SpecError('expected "mdp: faithful" beside settings of the faithful MDP', key="faithful")
+        if self.policy != GRPO_LM and self.grpo != GrpoConfig():
+            raise SpecError(f'expected "policy: {GRPO_LM}" beside its settings', key="grpo")
         return self
 
 
@@ -210,7 +221,7 @@ def _evolve_faithfully(stage: _Stage, rng: np.random.Generator) -> Evolution:
         stage.ledger,
         stage.config.faithful,
         max_flops=stage.max_flops,
-        attempt_flops=_executor_flops(stage),
+        attempt_flops=stage.cast.executor_flops(),
         rng=loop_rng,
         out=stage.out,
     )
@@ -221,14 +232,7 @@ def _attempt_flops(stage: _Stage, responder: object) -> float:
     answering = (
         responder.bound_flops([seed.instruction for seed in stage.seeds]) / len(stage.seeds) if isinstance(responder, Responder) else 0.0
     )
-    return answering + _executor_flops(stage)
-
-
-def _executor_flops(stage: _Stage) -> float:
-    meter = stage.student.meter
-    if stage.config.executor != STUDENT or meter is None:
-        return 0.0
-    return meter.body_flops(1, PROMPT_TOKENS + stage.config.executor_tokens) + stage.config.executor_tokens * meter.head_flops(1)
+    return answering + stage.cast.executor_flops()
 
 
 def training_examples(seeds: list[Demonstration], entries: list[Entry]) -> list[tuple[list[Message], str]]:
@@ -243,14 +247,18 @@ def training_examples(seeds: list[Demonstration], entries: list[Entry]) -> list[
 def _manifest(config: SelfTeachConfig, cast: Cast, evolution: Evolution, ledger: Ledger, *, seeds: int, examples: int) -> dict[str, Any]:
     note = "nothing was accepted: fine-tuned on the seeds alone" if examples == seeds else None
     phases = {
-        f"{row['phase']}:{row['model']}": {"flops": row["flops"], "tokens": row["tokens"], "calls": row["calls"]} for row in ledger.rows()
+        f"{row['phase']}:{row['model']}": {"flops": row["flops"], "tokens": row["tokens"], "calls": row["calls"]}
+        for row in ledger.rows()
+        if row["account"] == ledger.account and row["calls"]
     }
+    players = cast.report() | ({"executor": GRPO_LM} if config.policy == GRPO_LM else {})
     return {
         "mdp": config.mdp,
         "policy": "faithful" if config.mdp == "faithful" else config.policy,
         "policy_updates": evolution.updates,
         "ended": evolution.ended,
-        "cast": cast.report(),
+        "cast": players,
+        "endpoints": cast.endpoints(),
         "verification": config.responder.verification,
         "context": config.responder.context,
         "seeds": seeds,

@@ -23,12 +23,14 @@ def corpus_row(name: str, **changes: object) -> dict[str, object]:
         "instruction": f"Write about {name}.", "constraints": [{"kind": "max_words", "params": {"n": 5}}], "response": "Done.",
         "verified": True, "verified_by": "rule", "kept": True, "reject_reason": None,
         "reward": {"validity": 1.0, "novelty": 0.5, "learnability": 0.75, "total": 0.375}, "samples": 4, "pass_rate": 0.25, "step": 1,
+        "rejected_samples": {"cut off": 2, "not verified": 1},
     }  # fmt: skip
     return row | changes
 
 
 DUPLICATE = {
     "kept": False, "response": None, "verified": None, "verified_by": None, "reject_reason": "duplicate", "pass_rate": None, "samples": 0,
+    "rejected_samples": {},
     "reward": {"validity": 0.0, "novelty": 0.0, "learnability": 0.0, "total": 0.0},
 }  # fmt: skip
 ROWS = [

@@ -33,10 +33,12 @@ _OPTIONAL: dict[str, tuple[tuple[type, ...], Any]] = {
     "samples": ((int,), 0),
     "pass_rate": ((float, int, type(None)), None),
     "step": ((int,), 0),
+    "rejected_samples": ((dict,), {}),
 }
 COLUMNS = (
     "id", "seed_id", "parent_id", "lineage", "operation", "family", "instruction", "constraints", "response", "verified", "verified_by",
     "kept", "reject_reason", "reward", "samples", "pass_rate", "step",
+    "rejected_samples",
 )  # fmt: skip
 REWARD_PARTS = ("validity", "novelty", "learnability", "total")
 
@@ -185,6 +187,8 @@ def _check_parts(row: Row) -> None:
     wrong += [value for value in row["reward"].values() if isinstance(value, bool) or not isinstance(value, int | float)]
     if wrong:
         raise ValueError(f"lineage, constraints or reward hold {wrong[0]!r:.60}")
+    if any(type(count) is not int for count in row["rejected_samples"].values()):
+        raise ValueError(f"'rejected_samples' should count, not hold {row['rejected_samples']!r:.60}")
 
 
 def _has_text(value: Any, *keys: str) -> bool:

@@ -23,7 +23,7 @@ Format = Literal["sft", "prompt-completion", "datasets"]
 def corpus_features() -> Features:
     """The column types of a corpus, whatever its rows happen to hold: `load_dataset("json", ..., features=corpus_features())`.
 
-    Parameters of constraints differ from kind to kind, so they are a JSON column.
+    Parameters of constraints differ from kind to kind, and reasons from row to row, so they are JSON columns.
     """
     from datasets import Features, Json, List, Value
 
@@ -38,6 +38,7 @@ def corpus_features() -> Features:
         "samples": Value("int64"),
         "pass_rate": number,
         "step": Value("int64"),
+        "rejected_samples": Json(),
     }
     return Features({name: types[name] for name in COLUMNS})
 

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from harness.core.budget import Ledger
 from harness.core.records import Completion, Message
-from harness.errors import SourceError, SpecError
+from harness.errors import BudgetExceeded, SourceError, SpecError
 from selfteach.language.chat import Rubbish, parse_reply
 
 USERS_FAULT = {
@@ -34,6 +34,8 @@ REQUESTS_FAULT = (400, 413, 422)
 """This request was refused: the settings' fault if none ever succeeded, else the conversation's (too long, filtered)."""
 PASSING = (408, 409, 425, 429)
 """Like 5xx worth another try."""
+PATIENCE = 24
+"""Replies given up on in a row after which nothing is tried twice, until the server answers again: it may be gone for good."""
 _NO_REPLY = Completion("", 0, False)
 
 
@@ -50,12 +52,14 @@ class EndpointConfig(BaseModel):
     timeout_s: float = Field(default=60.0, gt=0)
     """For one call from connecting to its last byte."""
     retries: int = Field(default=4, ge=0)
-    """Further calls after one that failed."""
+    """Further calls after one that failed, unless the server has long answered nothing at all."""
     backoff_s: float = Field(default=1.0, ge=0)
     """Wait before the first retry, doubled for each further one, give or take half of it; a server's Retry-After takes precedence."""
     max_backoff_s: float = Field(default=30.0, ge=0)
     concurrency: int = Field(default=8, ge=1)
     """Most calls under way at once."""
+    max_calls: int = Field(default=10_000, ge=1)
+    """Most calls in all, retries included: no FLOP budget bounds what an endpoint is asked, and each call may cost money."""
     max_bytes: int = Field(default=2_000_000, ge=1_000)
     """Longest answer that is read."""
 
@@ -67,7 +71,9 @@ class EndpointConfig(BaseModel):
         except httpx2.InvalidURL as error:
             raise ValueError("expected an address such as http://localhost:8000/v1") from error
         if url.userinfo:
-            raise ValueError("expected an address without user and password; name the key's environment variable in key_variable")
+            # With a value of our own, or the message would quote the password.
+            hint = "expected an address without user and password; name the key's environment variable in key_variable"
+            raise SpecError(hint, value=f"{url.scheme}://...@{url.host}")
         if url.scheme not in ("http", "https") or not url.host:
             raise ValueError("expected an address such as http://localhost:8000/v1")
         return value.rstrip("/")
@@ -103,7 +109,7 @@ class Endpoint:
         self.config, self.name, self.statistics = config, config.model, Statistics()
         # Not seeded: workers that were refused together must not come back together. No result depends on it.
         self._ledger, self._jitter = ledger, random.Random()
-        self._takes_n = True
+        self._takes_n, self._given_up_in_row = True, 0
         self._is_local = _is_loopback(config.base_url)
         # Reading the machine's certificates takes longer than many a call: once. Plain HTTP to this machine needs none.
         self._tls = False if self._is_local and config.base_url.startswith("http:") else httpx2.create_ssl_context()
@@ -115,10 +121,14 @@ class Endpoint:
         """See `selfteach.roles.TextModel`.
 
         Raises:
+            BudgetExceeded: these calls would be more than `max_calls`; none was made.
             SpecError: the server refuses key or address.
             SourceError: the server refuses the first requests it gets.
         """
         assert temperature > 0 or n == 1, "greedy replies are all equal: n must be 1"
+        calls, most = self.statistics.calls, self.config.max_calls
+        if calls + len(conversations) > most:
+            raise BudgetExceeded(f"{len(conversations)} more replies of {self.name}: {calls} of at most {most} calls have been made")
         requests = [
             {
                 "model": self.config.model,
@@ -166,7 +176,10 @@ class Endpoint:
 
     async def _persistently(self, client: httpx2.AsyncClient, body: dict[str, Any]) -> list[Completion] | None:
         """One call and its retries; None when all failed."""
-        for attempt in range(self.config.retries + 1):
+        tries = 1 if self._given_up_in_row >= PATIENCE else self.config.retries + 1
+        for attempt in range(tries):
+            if self.statistics.calls >= self.config.max_calls:
+                return None
             self.statistics.calls += 1
             self.statistics.retries += attempt > 0
             self._ledger.count("queries")
@@ -175,15 +188,18 @@ class Endpoint:
                 async with asyncio.timeout(self.config.timeout_s):
                     status, headers, content = await self._post(client, body)
                 if status == 200:
-                    return self._booked(content, body)
+                    booked = self._booked(content, body)
+                    self._given_up_in_row = 0
+                    return booked
                 if status < 500 and status not in PASSING:
                     self._refused(status, content, body)
                     return None
                 wait_s = _retry_after_s(headers.get("retry-after")) or wait_s
             except (TimeoutError, httpx2.TransportError, httpx2.DecodingError, Rubbish):
                 pass
-            if attempt < self.config.retries:
+            if attempt + 1 < tries:
                 await asyncio.sleep(min(wait_s, self.config.max_backoff_s))
+        self._given_up_in_row += 1
         return None
 
     async def _post(self, client: httpx2.AsyncClient, body: dict[str, Any]) -> tuple[int, httpx2.Headers, bytes]:

@@ -8,27 +8,28 @@ from collections.abc import Sequence
 from harness.core.budget import Ledger
 from harness.core.records import Completion, Message
 from harness.errors import SpecError
-from harness.models.generation import PrefixCaches
+from harness.models.generation import BoundedPrefixCaches
+from harness.models.meter import Meter
 from harness.models.student import Student
 from selfteach.language.endpoint import Endpoint, EndpointConfig
 from selfteach.roles import TextModel
 
 STUDENT = "student"
-CACHED_PREFIXES = 32
-"""Most leading turns whose keys and values are kept from call to call; the oldest go."""
+PREFIX_TOKENS = 8_192
+"""Tokens of leading turns whose keys and values are kept from call to call: those of all operations are a third of it."""
 
 
 class _Prefixes:
     """Splits conversations into leading turns and the last one, and keeps what the leading turns came to."""
 
     def __init__(self) -> None:
-        self.caches: PrefixCaches = {}
+        self.caches = BoundedPrefixCaches(PREFIX_TOKENS)
 
     def complete(
         self, student: Student, conversations: Sequence[Sequence[Message]], *, max_new_tokens: int, temperature: float, seed: int, n: int
     ) -> list[list[Completion]]:
         """All but the last turn of each conversation is its prefix: equal ones run through the model once for all calls."""
-        replies = student.generate(
+        return student.generate(
             [list(turns[-1:]) for turns in conversations],
             max_new_tokens=max_new_tokens,
             temperature=temperature,
@@ -37,9 +38,6 @@ class _Prefixes:
             prefixes=[list(turns[:-1]) for turns in conversations],
             prefix_caches=self.caches,
         )
-        for tokens in list(self.caches)[: max(0, len(self.caches) - CACHED_PREFIXES)]:
-            del self.caches[tokens]
-        return replies
 
 
 class StudentModel:
@@ -79,6 +77,11 @@ class LocalModel:
         self._student.name = f"expert {self._student.name}"
         self._student.attach(ledger)
         self.name, self._ledger, self._prefixes = self._student.name, ledger, _Prefixes()
+
+    @property
+    def meter(self) -> Meter | None:
+        """What charges it."""
+        return self._student.meter
 
     def complete(
         self, conversations: Sequence[Sequence[Message]], *, max_new_tokens: int, temperature: float, seed: int, n: int = 1

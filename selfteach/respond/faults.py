@@ -16,16 +16,16 @@ _COPIED_MIN_WORDS = 8
 def fault(instruction: Instruction, completion: Completion, context: Sequence[Message], *, max_new_tokens: int) -> str | None:
     """The first fault of a reply, or None.
 
-    "empty"; "cut off" by the token limit (it would teach the student not to end); "over length" all the same; "broken characters";
-    "refusal" ("sorry" in under 80 words); "prompt leak" (marks of a chat template, words of an evolving prompt, a whole turn of the prompt,
-    be it an example's answer); "repetition" without end.
+    "empty"; "no reply" (the model could not be had); "cut off" by the token limit (it would teach the student not to end); "over length"
+    all the same; "broken characters"; "refusal" ("sorry" in under 80 words); "prompt leak" (marks of a chat template, words of an evolving
+    prompt, a whole turn of the prompt, be it an example's answer); "repetition" without end.
 
     Args:
         context: the turns that stood before the instruction.
     """
     text, asked = completion.text, instruction.text
     if not text.strip():
-        return "empty"
+        return "empty" if completion.finished or completion.tokens else "no reply"
     if not completion.finished:
         return "cut off"
     if len(text) > CHARACTERS_PER_TOKEN * max_new_tokens:

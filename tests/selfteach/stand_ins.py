@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 
@@ -25,6 +26,11 @@ def make_seeds(n: int = 6) -> list[Demonstration]:
     ]
 
 
+@cache
+def _word(word: str, size: int) -> np.ndarray:
+    return generator("word", word).normal(size=size)
+
+
 @dataclass
 class HashingEncoder:
     """Bag of hashed words, unit norm: equal texts are equal, disjoint texts nearly orthogonal. Charges a fixed price a text."""
@@ -42,7 +48,7 @@ class HashingEncoder:
         if self.ledger is not None:
             with self.ledger.use_phase("embed"):
                 self.ledger.charge("encoder", self.flops_per_text * len(texts), len(texts))
-        rows = [np.sum([generator("word", word).normal(size=self.size) for word in text.split()], axis=0) for text in texts]
+        rows = [np.sum([_word(word, self.size) for word in text.split()], axis=0) for text in texts]
         return np.stack([row / np.linalg.norm(row) for row in rows]).astype(np.float32)
 
 

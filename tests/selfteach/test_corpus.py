@@ -33,11 +33,12 @@ def entry(**changes: object) -> Entry:
         samples=4,
         pass_rate=0.25,
         step=1,
+        rejected_samples={"cut off": 2, "not verified": 1},
     )
     return dataclasses.replace(kept, **changes)
 
 
-REJECTED = {"kept": False, "response": None, "verified": None, "samples": 0, "pass_rate": None, "reward": Reward()}
+REJECTED = {"kept": False, "response": None, "verified": None, "samples": 0, "pass_rate": None, "reward": Reward(), "rejected_samples": {}}
 
 
 def test_round_trip_survives_hostile_text(tmp_path: Path) -> None:
@@ -54,6 +55,16 @@ def test_rows_are_as_documented(tmp_path: Path) -> None:
     assert row["reward"] == {"validity": 1.0, "novelty": 0.5, "learnability": 0.75, "total": 0.375}
     assert row["lineage"][1] == {"operation": "deepen", "text": "Write more."}
     assert row["constraints"] == [{"kind": "max_words", "params": {"n": 5}}]
+
+
+def test_rows_of_before_responses_were_counted_still_load(tmp_path: Path) -> None:
+    row = entry().row()
+    del row["rejected_samples"]
+    (tmp_path / "corpus.jsonl").write_text(json.dumps(row))
+    assert read_corpus(tmp_path / "corpus.jsonl") == [entry(rejected_samples={})]
+    (tmp_path / "corpus.jsonl").write_text(json.dumps(row | {"rejected_samples": {"cut off": "many"}}))
+    with pytest.raises(StoreError, match="rejected_samples"):
+        read_corpus(tmp_path / "corpus.jsonl")
 
 
 def test_a_lone_surrogate_from_an_endpoint_does_not_spoil_the_file(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from harness.core.budget import Ledger
 from harness.core.records import Completion
-from harness.errors import SourceError, SpecError
-from selfteach.language.endpoint import Endpoint, EndpointConfig
+from harness.errors import BudgetExceeded, SourceError, SpecError
+from selfteach.language.endpoint import PATIENCE, Endpoint, EndpointConfig
 
 KEY = "sk-very-secret-0123456789"
 
@@ -230,6 +230,25 @@ def test_the_time_limit_is_for_the_whole_call(serve: Callable, slow: Callable) -
     assert ask(model, "a")[0][0].text == "at last"
     assert 0.3 <= time.monotonic() - started < 4
     assert model.statistics.calls == 2
+
+
+def test_a_server_that_has_long_answered_nothing_is_asked_once_until_it_answers(serve: Callable) -> None:
+    broken = [failing(500)] * (2 * PATIENCE + 2)
+    model, _ = endpoint(serve(in_turn(*broken, completion("back"), failing(500))).url, retries=1, backoff_s=0, concurrency=1)
+    assert not any(reply.text for (reply,) in ask(model, *"a" * (PATIENCE + 2)))
+    assert model.statistics.calls == 2 * PATIENCE + 2
+    assert ask(model, "a")[0][0].text == "back"
+    ask(model, "a")
+    assert model.statistics.calls == 2 * PATIENCE + 2 + 1 + 2
+
+
+def test_calls_have_a_limit_retries_included(serve: Callable) -> None:
+    model, ledger = endpoint(serve(in_turn(failing(500))).url, retries=3, backoff_s=0, concurrency=1, max_calls=6)
+    assert ask(model, "a", "b") == [[Completion("", 0, False)]] * 2
+    assert ledger.counters["queries"] == 6
+    with pytest.raises(BudgetExceeded, match="6 of at most 6"):
+        ask(model, "a")
+    assert ledger.counters["queries"] == 6
 
 
 def test_nobody_listens() -> None:

@@ -171,11 +171,23 @@ def test_same_seed_same_episode() -> None:
     assert one[0].entries != three[0].entries
 
 
+def test_a_reviewer_that_could_not_be_had_lets_nothing_pass_and_earns_nothing() -> None:
+    class Gone:
+        def review(self, pairs: Sequence[tuple[Instruction, Instruction]], *, rng: np.random.Generator) -> list[Review]:
+            return [Review(False, "") for _ in pairs]
+
+    env = environment(Answerer(), reward_terms=("novelty",))
+    env.reviewer = Gone()
+    (step,) = play(env, ["extend", "extend"])
+    assert [entry.reject_reason for entry in step.entries] == ["reviewer: no reply"] * 2
+    assert step.rewards_B.tolist() == [0, 0]
+
+
 def test_what_the_reviewer_calls_equal_is_rejected_unanswered_and_what_passed_is_remembered() -> None:
     class Odd:
         def review(self, pairs: Sequence[tuple[Instruction, Instruction]], *, rng: np.random.Generator) -> list[Review]:
             assert all(child.parent_id == parent.id for parent, child in pairs)
-            return [Review(index % 2 == 1) for index in range(len(pairs))]
+            return [Review(index % 2 == 1, "Equal") for index in range(len(pairs))]
 
     env = environment(answerer := Answerer())
     env.reviewer = Odd()

@@ -13,7 +13,7 @@ from harness.errors import BudgetExceeded, SourceError, SpecError
 from harness.models.student import Student
 from selfteach.language.endpoint import Endpoint, EndpointConfig
 from selfteach.language.executor import LanguageExecutor
-from selfteach.language.models import CACHED_PREFIXES, LocalModel, StudentModel, open_model
+from selfteach.language.models import PREFIX_TOKENS, LocalModel, StudentModel, open_model
 from selfteach.language.reviewer import LanguageReviewer
 from selfteach.operations import OPERATIONS
 from selfteach.roles import TextModel
@@ -73,11 +73,11 @@ def test_equal_leading_turns_are_computed_once_for_all_calls(student: Student) -
 
 def test_the_cache_of_leading_turns_is_bounded_and_drops_the_oldest(student: Student) -> None:
     model = StudentModel(student, Ledger())
-    for index in range(CACHED_PREFIXES + 5):
-        texts(model, turns(f"task {index}", "reply", "go"))
-    assert len(model._prefixes.caches) == CACHED_PREFIXES
-    first = tuple(student.encode(student.render(turns("task 0", "reply"), add_generation_prompt=False)))
-    last = tuple(student.encode(student.render(turns(f"task {CACHED_PREFIXES + 4}", "reply"), add_generation_prompt=False)))
+    for index in range(9):
+        texts(model, turns(f"task {index} " + "x" * (PREFIX_TOKENS // 8), "reply", "go"))
+    assert 0 < model._prefixes.caches.tokens <= PREFIX_TOKENS
+    first = tuple(student.encode(student.render(turns("task 0 " + "x" * (PREFIX_TOKENS // 8), "reply"), add_generation_prompt=False)))
+    last = tuple(student.encode(student.render(turns("task 8 " + "x" * (PREFIX_TOKENS // 8), "reply"), add_generation_prompt=False)))
     assert first not in model._prefixes.caches
     assert last in model._prefixes.caches
 

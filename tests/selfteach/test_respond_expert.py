@@ -96,7 +96,7 @@ def test_a_refused_charge_leaves_the_rest_unanswered_and_the_budget_whole() -> N
 def test_failed_calls_are_failed_samples() -> None:
     one, _ = expert(reply=Completion("", 0, False))
     answers = one.answer(ASKED[:2], embeddings_N_D=ROWS[:2], max_flops=1.0, rng=np.random.default_rng(0))
-    assert [(answer.passed, answer.response, answer.rejected) for answer in answers if answer] == [(0, None, {"empty": 4})] * 2
+    assert [(answer.passed, answer.response, answer.rejected) for answer in answers if answer] == [(0, None, {"no reply": 4})] * 2
 
 
 def test_what_was_answered_is_shown_later() -> None:

@@ -57,9 +57,10 @@ def test_faults(text: str, reason: str | None) -> None:
     assert fault(ASKED, done(text), CONTEXT, max_new_tokens=64) == reason
 
 
-def test_a_reply_that_was_not_ended_is_cut_off_and_a_failed_call_is_empty() -> None:
+def test_a_reply_that_was_not_ended_is_cut_off_and_a_failed_call_is_none() -> None:
     assert fault(ASKED, Completion("a", 1, False), CONTEXT, max_new_tokens=64) == "cut off"
-    assert fault(ASKED, Completion("", 0, False), CONTEXT, max_new_tokens=64) == "empty"
+    assert fault(ASKED, Completion("", 0, False), CONTEXT, max_new_tokens=64) == "no reply"
+    assert fault(ASKED, Completion("", 3, False), CONTEXT, max_new_tokens=64) == "empty"
 
 
 def test_what_the_instruction_itself_says_may_recur() -> None:
