@@ -33,7 +33,9 @@ reward over the same steps: mean over seeds, 95 % interval by Student's t. CPU, 
 def interval(values: Sequence[float]) -> str:
     """Mean and 95 % interval of independent runs."""
     mean, n = float(np.mean(values)), len(values)
-    half = float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+    if n == 1:
+        return f"{mean:.2f}"
+    half = float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
     return f"{mean:.2f} [{mean - half:.2f}, {mean + half:.2f}]"
 
 
@@ -47,7 +49,7 @@ def table(rows: list[dict[str, Any]], rates: str) -> str:
     profiles = [profile for profile in BEST if any(key[1] == profile for key in cells)]
     lines = ["| | " + " | ".join(f"{profile}: share | reward" for profile in profiles) + " | n |", "|---" * (2 * len(profiles) + 2) + "|"]
     for variant in variants:
-        line, counts = [variant], set()
+        line, counts = ["without any quirk" if variant == "none" else variant], set()
         for profile in profiles:
             found = cells.get((variant, profile), [])
             if found:
