@@ -9,7 +9,6 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from harness.compare import wording
 from harness.compare.align import Aligned, Common
@@ -21,6 +20,7 @@ from harness.stats.crossed import Components, Estimate
 from harness.stats.groups import GroupEstimate
 from harness.stats.multiplicity import benjamini_hochberg, holm
 from harness.stats.power import designs_needed
+from harness.stats.student import t_noncentrality, t_quantile, t_tail
 
 OVERALL = "mean over tasks"
 POWER = 0.8
@@ -134,7 +134,7 @@ def _row(
 
 def _items_needed(se: float, n_items: int, effect: float, alpha: float) -> int:
     """Items for which the two-sided normal test finds `effect` with POWER, at the variance per item that was seen."""
-    reach = float(stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(POWER))
+    reach = float(t_quantile(1 - alpha / 2, math.inf) + t_quantile(POWER, math.inf))
     return math.ceil(n_items * (reach * se / effect) ** 2)
 
 
@@ -144,10 +144,9 @@ def _design(found: Any, n_items: int, alpha: float) -> Needed | None:
     return Needed(designs[0].n_items, designs[0].n_seeds) if designs else None
 
 
-def _detectable(se: float, df: float, alpha: float) -> float | None:
+def _detectable(se: float, df: float, alpha: float) -> float:
     """Smallest true difference that these data would show with POWER."""
-    reach = float(stats.t.ppf(1 - alpha / 2, df) + stats.t.ppf(POWER, df))
-    return reach * se if math.isfinite(reach * se) else None
+    return t_noncentrality(POWER, df, alpha=alpha) * se
 
 
 def _judged(rows: list[Row], alpha: float, margin: float | None) -> list[Row]:
@@ -159,16 +158,13 @@ def _judged(rows: list[Row], alpha: float, margin: float | None) -> list[Row]:
     for row, p_holm, p_bh in zip(rows, holm(p_values), benjamini_hochberg(p_values), strict=True):
         row = replace(row, p_holm=p_holm, p_bh=p_bh, equivalence_p=None if margin is None else _equivalence(row, margin))
         row = replace(row, verdict=_verdict(row, alpha))
-        result.append(replace(row, words=wording.sentence(row, alpha, margin)))
+        result.append(replace(row, words=wording.sentence(row, alpha, margin, alone=len(rows) == 1)))
     return result
 
 
 def _equivalence(row: Row, margin: float) -> float:
     """p of two one-sided t tests of |difference| ≥ margin."""
-    if row.se == 0:
-        return float(abs(row.difference) >= margin)
-    distance = (margin - abs(row.difference)) / row.se
-    return float(stats.t.sf(distance, row.df))
+    return float(t_tail(margin - abs(row.difference), row.se, row.df))
 
 
 def _verdict(row: Row, alpha: float) -> str:

@@ -48,8 +48,8 @@ def needed_text(row: Row) -> str:
     return f"{row.needed.n_seeds} checkpoints × {_thousands(row.needed.n_items)}"
 
 
-def sentence(row: Row, alpha: float, margin: float | None) -> str:
-    """What the row says, in one or two sentences."""
+def sentence(row: Row, alpha: float, margin: float | None, *, alone: bool) -> str:
+    """What the row says, in one or two sentences; `alone`: its p value is not adjusted for other comparisons."""
     unit = row.unit_scale
     size = difference_text(row.difference, unit=unit).lstrip("+-") + (" points" if unit else "")
     over = "the mean over tasks" if row.overall else f"{row.task} ({row.metric})"
@@ -69,7 +69,7 @@ def sentence(row: Row, alpha: float, margin: float | None) -> str:
     if row.detectable is not None:
         seen = difference_text(row.detectable, unit=unit).lstrip("+") + (" points" if unit else "")
         data = f"{_thousands(row.n_items)} items" if row.n_seeds == 1 else f"{row.n_seeds} checkpoints × {_thousands(row.n_items)} items"
-        text += f" These {data} would show a true difference of {seen} or more (80 % power)."
+        text += f" These {data} would show a true difference of {seen} or more (80 % power{'' if alone else ', before adjustment'})."
     needed = needed_text(row)
     if needed:
         text += f" For a difference as small as the one seen ({size}) about {needed} items would be needed."

@@ -16,9 +16,9 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from harness.errors import SpecError
+from harness.stats.student import t_quantile, t_tail
 
 FloatArray = npt.NDArray[np.float64]
 Correction = Literal["CR2", "CR1"]
@@ -48,11 +48,11 @@ class ClusterEstimate:
 
     def p_greater(self, null: float) -> float:
         """One-sided p of the hypothesis "mean ≤ null"."""
-        return float(stats.t.sf((self.estimate - null) / self.se, self.df))
+        return float(t_tail(self.estimate - null, self.se, self.df))
 
     def p_less(self, null: float) -> float:
         """One-sided p of the hypothesis "mean ≥ null"."""
-        return float(stats.t.sf((null - self.estimate) / self.se, self.df))
+        return float(t_tail(null - self.estimate, self.se, self.df))
 
 
 def paired_t(
@@ -104,8 +104,8 @@ def mean_t(
         variance, df = n_clusters / (n_clusters - 1) * float((sums_G**2).sum()) / n**2, n_clusters - 1.0
     degenerate = variance <= _ZERO * score_range**2
     se = float(np.sqrt(floor_variance(n_clusters, score_range) if degenerate else variance))
-    half = float(stats.t.ppf((1 + level) / 2, df)) * se
-    p_value = float(2 * stats.t.sf(abs(mean - null) / se, df))
+    half = float(t_quantile((1 + level) / 2, df)) * se
+    p_value = 2 * float(t_tail(abs(mean - null), se, df))
     return ClusterEstimate(
         mean, se, df, (mean - half, mean + half), level, null, p_value, n, n_clusters, correction, degenerate
     )  # fmt: skip

@@ -18,14 +18,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 from harness.errors import SpecError
 from harness.stats.freedom import DegreesOfFreedom, FloatArray, variance_and_df
+from harness.stats.student import t_quantile, t_tail
 
 _ZERO = 1e-14
-_INFINITE_DF = 1e9
-"""From here on t is taken as normal, which scipy's functions do not do by themselves."""
 
 
 @dataclass(frozen=True)
@@ -94,24 +92,6 @@ class Estimate:
     def p_less(self, null: float) -> float:
         """One-sided p of the hypothesis "mean ≥ null"."""
         return float(t_tail(null - self.estimate, self.se, self.df))
-
-
-def t_tail(distance: npt.ArrayLike, se: npt.ArrayLike, df: npt.ArrayLike) -> FloatArray:
-    """Chance that a t variable of scale `se` exceeds `distance`; 0 or 1 where nothing varies."""
-    distance, se = np.asarray(distance, dtype=np.float64), np.asarray(se, dtype=np.float64)
-    below = special.stdtr(_capped(df), -distance / np.where(se > 0, se, 1.0))
-    return np.asarray(np.where(se > 0, below, distance <= 0))
-
-
-def t_quantile(probability: float, df: npt.ArrayLike) -> FloatArray:
-    """Quantile of Student's t."""
-    capped = _capped(df)
-    return np.asarray(np.where(np.isinf(capped), special.ndtri(probability), special.stdtrit(capped, probability)))
-
-
-def _capped(df: npt.ArrayLike) -> FloatArray:
-    df = np.asarray(df, dtype=np.float64)
-    return np.where(df < _INFINITE_DF, df, np.inf)
 
 
 def complete_items(values_S_N_P: FloatArray) -> npt.NDArray[np.bool_]:

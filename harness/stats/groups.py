@@ -14,10 +14,10 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from harness.errors import SpecError
 from harness.stats.clustered import ClusterEstimate, FloatArray, check_options, cluster_codes, mean_t, scores
+from harness.stats.student import t_quantile, t_tail
 
 Weighting = Literal["macro", "micro"]
 
@@ -85,8 +85,8 @@ def _combine(
     variance = float(terms_K.sum())
     df = variance**2 / float((terms_K**2 / np.array([part.df for part in parts])).sum())
     estimate, se = float(weights_K @ [part.estimate for part in parts]), float(np.sqrt(variance))
-    half = float(stats.t.ppf((1 + level) / 2, df)) * se
-    p_value = float(2 * stats.t.sf(abs(estimate - null) / se, df))
+    half = float(t_quantile((1 + level) / 2, df)) * se
+    p_value = 2 * float(t_tail(abs(estimate - null), se, df))
     n_items, degenerate = sum(part.n_items for part in parts), all(part.degenerate for part in parts)
     return GroupEstimate(
         estimate, se, df, (estimate - half, estimate + half), level, null, p_value, weighting, per_group, n_items, degenerate

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from harness.errors import SpecError
 from harness.stats.clustered import FloatArray, cluster_codes, scores
@@ -123,7 +122,7 @@ def _flipped_totals(totals_C: npt.NDArray[np.int64]) -> FloatArray:
     # k equal totals sum to a binomial on a grid; the most frequent ones come first, at once, the rest by shifts.
     for size, count in sorted(zip(sizes.tolist(), counts.tolist(), strict=True), key=lambda pair: -pair[1]):
         steps = np.zeros(2 * size * count + 1)
-        steps[:: 2 * size] = stats.binom.pmf(np.arange(count + 1), count, 0.5)
+        steps[:: 2 * size] = _fair_binomial(count)
         if len(chance) == 1:
             chance = steps
             continue
@@ -134,6 +133,13 @@ def _flipped_totals(totals_C: npt.NDArray[np.int64]) -> FloatArray:
             wider[place : place + len(chance)] += steps[place] * chance
         chance = wider
     return chance
+
+
+def _fair_binomial(n: int) -> FloatArray:
+    """Probabilities of 0..n heads of n fair coins, by their ratios from the middle out: precise far into the tails."""
+    upper = np.cumprod(np.concatenate([[1.0], (n - np.arange(n // 2, n)) / np.arange(n // 2 + 1, n + 1)]))
+    chance = np.concatenate([upper[: n % 2 : -1], upper])
+    return np.asarray(chance / chance.sum())
 
 
 def _pair(treatment_N: npt.ArrayLike, comparator_N: npt.ArrayLike) -> FloatArray:

@@ -7,18 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, stats
 
 from harness.errors import SpecError
 from harness.stats.crossed import Components
 from harness.stats.freedom import variance_and_df
+from harness.stats.student import t_noncentrality, t_power
 
 MOST_SEEDS = 1000
 MOST_ITEMS = 100_000
 FEWEST_SEEDS = 3
 """Below it the crossed test's error rates are not known to hold (docs/statistics.md)."""
-_NORMAL_DF = 1e6
-"""From here on scipy's noncentral t is slow and the normal distribution as good."""
 
 
 @dataclass(frozen=True)
@@ -66,37 +64,24 @@ def power(components: Components, effect: float, *, n_seeds: int, n_items: int, 
 def mde(components: Components, *, n_seeds: int, n_items: int, alpha: float = 0.05, power: float = 0.8) -> float:
     """Smallest true mean that a two-sided level-`alpha` t test finds with probability `power`. Raises as `standard_error`."""
     se, df = standard_error(components, n_seeds=n_seeds, n_items=n_items)
-    if se == 0:
-        return 0.0
-
-    def shortfall(noncentrality: float) -> float:
-        return _power(noncentrality, 1.0, df, alpha) - power
-
-    upper = float(stats.t.ppf(1 - alpha / 2, df)) + float(stats.norm.ppf(power)) + 1
-    while shortfall(upper) < 0:
-        upper *= 1.5
-    return float(optimize.brentq(shortfall, 0.0, upper)) * se
+    return t_noncentrality(power, df, alpha=alpha) * se
 
 
 def _power(effect: float, se: float, df: float, alpha: float) -> float:
-    if se == 0:
-        return float(effect > 0)
-    if df > _NORMAL_DF:
-        return float(stats.norm.sf(stats.norm.ppf(1 - alpha / 2) - effect / se))
-    return float(stats.nct.sf(stats.t.ppf(1 - alpha / 2, df), df, effect / se))
+    return t_power(effect / se, df, alpha=alpha) if se else float(effect > 0)
 
 
 def seeds_needed(
     components: Components, effect: float, *, n_items: int, alpha: float = 0.05, power: float = 0.8, most: int = MOST_SEEDS
 ) -> int | None:
-    """Fewest seeds for which `effect` is detectable on `n_items` items; None if even `most` are too few."""
+    """Fewest seeds, 3 or more, for which `effect` is detectable on `n_items` items; None if even `most` are too few."""
     if effect == 0:
         return None
 
     def enough(n_seeds: int) -> bool:
         return _detects(components, effect, n_seeds, n_items, alpha, power)
 
-    return _fewest(enough, 2, most)
+    return _fewest(enough, FEWEST_SEEDS, most)
 
 
 def items_needed(
@@ -109,7 +94,7 @@ def items_needed(
     def enough(n_items: int) -> bool:
         return _detects(components, effect, n_seeds, n_items, alpha, power)
 
-    return _fewest(enough, 2, most)
+    return _fewest(enough, FEWEST_SEEDS, most)
 
 
 def cheapest_design(

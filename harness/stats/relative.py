@@ -15,8 +15,9 @@ import numpy as np
 from scipy import optimize
 
 from harness.errors import SelfteachError
-from harness.stats.crossed import Components, Moments, contrast, t_tail
+from harness.stats.crossed import Components, Moments, contrast
 from harness.stats.freedom import FloatArray
+from harness.stats.student import t_tail
 
 
 class RatioUndefinedError(SelfteachError, ArithmeticError):

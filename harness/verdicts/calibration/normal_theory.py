@@ -15,8 +15,8 @@ from scipy import stats
 from scipy.special import ndtr
 from scipy.stats import qmc
 
-from harness.stats.crossed import t_quantile
 from harness.stats.freedom import DegreesOfFreedom, FloatArray, variance_and_df
+from harness.stats.student import t_quantile
 
 SEED_PARTS = (0.0, 0.2, 0.5, 1.0, 2.0, 4.0, 7.0, 14.0, 40.0, 150.0)
 ITEM_PARTS = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 50.0)

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.stats.crossed import MeanAndError, Moments, mean_and_error, moments, t_quantile, t_tail
+from harness.stats.crossed import MeanAndError, Moments, mean_and_error, moments
 from harness.stats.freedom import DegreesOfFreedom, FloatArray
+from harness.stats.student import t_quantile, t_tail
 from harness.verdicts.calibration.design import Cell
 from harness.verdicts.calibration.worlds import World
 from harness.verdicts.judge import Tails, decide
