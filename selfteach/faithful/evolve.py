@@ -152,4 +152,5 @@ def _with_answer(entry: Entry, answer: Answer | None) -> Entry:
         reward=replace(entry.reward, learnability=answer.learnability),
         samples=answer.samples,
         pass_rate=answer.pass_rate,
+        rejected_samples=answer.rejected,
     )

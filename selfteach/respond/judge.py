@@ -39,6 +39,9 @@ class Judge:
         limit = self.config.max_new_tokens(instruction)
         for completion in completions:
             reason = fault(instruction, completion, context, max_new_tokens=limit)
+            if reason is None and self.pool.contaminated(completion.text):
+                # An expert may know evaluation items by heart.
+                reason = "contaminated"
             if reason is None:
                 texts.append(completion.text.strip())
             else:

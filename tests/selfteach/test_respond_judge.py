@@ -134,3 +134,10 @@ def test_judging_is_strict_about_settings() -> None:
         ResponderConfig(agreement=0)
     with pytest.raises(ValueError, match="context"):
         ResponderConfig(context="nearby")
+
+
+@pytest.mark.parametrize("verification", ["rule", "consistency"])
+def test_a_response_that_overlaps_an_evaluation_item_is_never_accepted(verification: str) -> None:
+    answer = judged("a leaked item", "a leaked item", "an apple", "an apple", verification=verification)
+    assert (answer.passed, answer.response) == (2, "an apple")
+    assert answer.rejected == {"contaminated": 2}
