@@ -91,10 +91,19 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def shown(value: object) -> str:
+class Shown(str):
+    """Text that is quoted already: its repr is itself."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def shown(value: object) -> Shown:
     """A value from a log as it can stand in a message: quoted, at most 60 characters."""
     text = repr(value) if not isinstance(value, str) else repr(value[:80])
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return Shown(text if len(text) <= 60 else f"{text[:57]}...")
 
 
 def strings(values: Any) -> pa.Array:

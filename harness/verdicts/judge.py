@@ -211,7 +211,7 @@ def _report(row: _Judged, file: ClaimFile, results: Frames, scores: Scores, n_pr
         "p_bh": row.p_bh, "p_threshold": row.tests.p_threshold if row.tested else None,
         "p_threshold_holm": row.p_threshold if row.tested and reading.primary else None, "binding_comparator": found.comparator,
         "n_seeds": found.n_seeds, "n_items": found.n_items, "n_dropped": found.n_total - found.n_items,
-        "mde": _mde(found, file), "needed": _needed(row, file, n_primary) if verdict == "inconclusive" else None,
+        "mde": _mde(row, file, n_primary), "needed": _needed(row, file, n_primary) if verdict == "inconclusive" else None,
         "components": vars(found.components), "baseline_value": found.comparator_value, "treatment_value": found.treatment_value,
         "tasks": list(found.tasks), "evidence": _evidence(row, results, scores),
     }  # fmt: skip
@@ -232,10 +232,17 @@ def _why(row: _Judged, verdict: str, alpha: float, results: Frames, scores: Scor
     return " ".join(sentences)
 
 
-def _mde(found: Effect, file: ClaimFile) -> float | None:
+def _alpha(row: _Judged, file: ClaimFile, n_primary: int) -> float:
+    """The level a reading has to reach at worst: primary ones share the file's."""
+    return file.alpha / max(n_primary, 1) if row.reading.primary else file.alpha
+
+
+def _mde(row: _Judged, file: ClaimFile, n_primary: int) -> float | None:
+    found = row.binding
     if found.components.seed is None or found.certain:
         return None
-    return mde(found.components, n_seeds=found.n_seeds, n_items=found.n_items, alpha=file.alpha, power=file.power)
+    alpha = _alpha(row, file, n_primary)
+    return mde(found.components, n_seeds=found.n_seeds, n_items=found.n_items, alpha=alpha, power=file.power)
 
 
 def _needed(row: _Judged, file: ClaimFile, n_primary: int) -> str:
@@ -244,7 +251,7 @@ def _needed(row: _Judged, file: ClaimFile, n_primary: int) -> str:
     if found.components.seed is None:
         return f"At least 2 training seeds, better {FEW_SEEDS} or more: one run of each method cannot tell the method from the run."
     distance = _distance(found, row.reading)
-    alpha = file.alpha / max(n_primary, 1) if row.reading.primary else file.alpha
+    alpha = _alpha(row, file, n_primary)
     fixed_items = not row.reading.estimand.scored
     designs = designs_needed(found.components, distance, n_items=found.n_items, alpha=alpha, power=file.power)
     designs = [design for design in designs if not fixed_items or design.n_items == found.n_items]

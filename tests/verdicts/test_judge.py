@@ -236,6 +236,13 @@ def test_needed_names_seeds_and_items(made_run):
     assert row["mde"] > 0
 
 
+def test_the_detectable_effect_of_a_primary_reading_allows_for_the_other_claims(made_run):
+    run = made_run({"sft": 0.4, "selfteach": 0.45}, seeds=[0, 1, 2, 3, 4], items=60, tasks=["stacked"], seed_sd=0.03)
+    other = claim(threshold=0.1) | {"id": "other"}
+    shared, _ = judge(run, file_of(claim(), other))
+    assert shared["mde"] > one(run)["mde"] > 0
+
+
 def test_identical_methods_are_no_miracle(made_run):
     run = made_run({"sft": 0.5}, tasks=["stacked"])
     for name in ("samples", "trials"):
