@@ -228,4 +228,4 @@ def test_an_endpoint_that_is_down_costs_samples_and_nothing_else() -> None:
     topics = ("lamps in winter", "old maps", "bread ovens", "a horse fair", "seven clocks", "quiet trains")
     sound = Scripted([Completion(f"Ask about {topic}.", 9, True) for topic in topics])
     fates = evolved(sound, LanguageReviewer(down, ledger))
-    assert [reason for _, _, reason in fates] == ["no information gain: reviewer"] * 6
+    assert [reason for _, _, reason in fates] == ["reviewer: no reply"] * 6
