@@ -109,3 +109,14 @@ class Verification:
     passed: bool
     share: float
     detail: str = ""
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """What a membership-inference attack needs: texts the student was trained on, and texts of the same families that it never saw.
+
+    Both are (prompt as the student reads it, response) pairs; an empty list means that there are none to compare.
+    """
+
+    members: list[tuple[str, str]] = field(default_factory=list)
+    nonmembers: list[tuple[str, str]] = field(default_factory=list)
