@@ -40,10 +40,11 @@ class FinetuneConfig(BaseModel):
 
 @dataclass(frozen=True)
 class TokenizedExample:
-    """Token ids of prompt and response; the first `prompt_tokens` carry no loss."""
+    """Token ids of prompt and response; the first `prompt_tokens` carry no loss. `text`: the same as (rendered prompt, response)."""
 
     ids: tuple[int, ...]
     prompt_tokens: int
+    text: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,9 @@ class FinetuneResult:
 
 def tokenize(student: Student, conversation: Sequence[Message], response: str) -> TokenizedExample:
     """The example as the student reads it: rendered conversation, then the response and its end token."""
-    prompt = student.encode(student.render(conversation))
-    return TokenizedExample((*prompt, *student.encode(student.response_text(response))), len(prompt))
+    rendered = student.render(conversation)
+    prompt = student.encode(rendered)
+    return TokenizedExample((*prompt, *student.encode(student.response_text(response))), len(prompt), (rendered, response))
 
 
 def padded(examples: Sequence[TokenizedExample], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -146,6 +148,7 @@ def finetune(
                     _set_rate(optimizer, config, 1 - left / target_flops)
                     losses.append(_step(student, fitting, optimizer, config))
                     seen += len(fitting)
+                    student.trained_on.update((example.text, None) for example in fitting if example.text is not None)
                     ledger.observe(curve, losses[-1])
             if not full:
                 break

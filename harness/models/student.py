@@ -51,6 +51,7 @@ class Student:
         source: what `harness.models.sources.resolve` was asked for.
         model: the transformers model, wrapped by PEFT when `adaptation.kind` is "lora".
         adaptation: None for a model that is only read.
+        trained_on: the (rendered prompt, response) pairs that `finetune` has trained on since loading, each once, in order of first use.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Student:
         self.dtype = compute_dtype(self.device)
         self.ledger: Ledger | None = None
         self.meter: Meter | None = None
+        self.trained_on: dict[tuple[str, str], None] = {}
         model.get_output_embeddings().register_forward_pre_hook(_contiguous)
 
     @classmethod

@@ -133,3 +133,8 @@ def test_padding_changes_neither_loss_nor_price_of_real_tokens(student: Student)
         alone = response_logits(student, *padded([short], student.pad_id, student.device))
         together = response_logits(student, *padded([short, long], student.pad_id, student.device))[: len(alone)]
     assert torch.allclose(alone, together, atol=0.05)
+
+
+def test_what_was_trained_on_is_remembered_once(student: Student) -> None:
+    run(student, Ledger(3e9), EXAMPLES[:3])
+    assert set(student.trained_on) == {(student.render(conversation), response) for conversation, response in EXAMPLES[:3]}
