@@ -48,6 +48,8 @@ class Completion:
     tokens: int
     finished: bool
     """False when the token limit cut it off."""
+    ids: tuple[int, ...] = ()
+    """The sampled token ids, the end token included where one was made; () where the engine does not tell."""
 
 
 @dataclass(frozen=True)

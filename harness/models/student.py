@@ -228,7 +228,7 @@ class Student:
         finished = bool(ids) and ids[-1] in self.eos_ids
         text = self.tokenizer.decode(ids, skip_special_tokens=True)
         cuts = [text.index(mark) for mark in stop if mark and mark in text]
-        return Completion(text[: min(cuts)] if cuts else text, len(ids), finished or bool(cuts))
+        return Completion(text[: min(cuts)] if cuts else text, len(ids), finished or bool(cuts), tuple(ids))
 
     def frozen_body(self, *, trainable: bool = False) -> nn.Module:
         """A copy of the body as it is now, adapters included: a reference model, or (`trainable`) a reward model's start."""
