@@ -59,3 +59,7 @@ class StageFailed(SelfteachError, RuntimeError):
 
 class BudgetExceeded(SelfteachError, RuntimeError):
     """A charge was refused because it would overspend the ledger's budget. Methods catch it and stop."""
+
+
+class CapReached(BudgetExceeded):
+    """A charge or a label was refused by a cap beside the budget; a method that does not catch it ends with the student it has."""

@@ -2,19 +2,20 @@
 
 Charged at the model boundary (harness.models.meter hooks every model), so no trainer can forget to. The unit that binds is
 FLOPs under convention `flops-v1` (harness.core.flops). Labels, annotator comparisons, external queries and verifier calls are counters
-beside it.
+beside it. Caps on tokens, labels, device seconds or dollars may stand beside the budget and refuse as it does; after a refused charge
+nothing remains. The unit that methods plan with stays FLOPs: a step's FLOPs can be computed before it is taken, its seconds cannot.
 """
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from harness.errors import BudgetExceeded
+from harness.errors import BudgetExceeded, CapReached
 
 Phase = Literal["generate", "execute", "review", "embed", "reward", "reference", "update", "policy", "score", "tune"]
 Account = Literal["train", "tune", "eval"]
@@ -55,12 +56,32 @@ class Observation:
     value: float
 
 
+@dataclass(frozen=True)
+class Caps:
+    """Limits beside the FLOP budget; None: no such limit. Those on seconds and dollars make the end of a run depend on the machine's speed.
+
+    Attributes:
+        tokens: real tokens computed by any model, padding apart.
+        labels: demonstrations and comparisons.
+        seconds: wall time since the ledger was opened.
+        usd: dollars by `price`, which is given the counters and the wall seconds so far.
+    """
+
+    tokens: int | None = None
+    labels: int | None = None
+    seconds: float | None = None
+    usd: float | None = None
+    price: Callable[[Mapping[str, int], float], float] | None = None
+
+
 class Ledger:
-    """Accumulates charges and refuses those of the `train` account that would exceed the budget.
+    """Accumulates charges and refuses those of the bound account that would exceed the budget.
 
     Args:
         train_flops: the binding budget in FLOPs; None means unlimited (scoring).
         account: the account that charges go to until `use_account` changes it.
+        bound: the account that the budget binds: "train", or "tune" while settings are searched.
+        caps: further limits on the bound account.
         on_change: called (at most every 0.5 s) with the ledger, to report progress.
     """
 
@@ -69,11 +90,17 @@ class Ledger:
         train_flops: float | None = None,
         *,
         account: Account = "train",
+        bound: Account = "train",
+        caps: Caps | None = None,
         on_change: Callable[[Ledger], None] | None = None,
     ) -> None:
         assert train_flops is None or train_flops > 0, train_flops
         self.train_flops = train_flops
         self.account: Account = account
+        self.bound: Account = bound
+        self.caps = caps or Caps()
+        self.capped = ""
+        """The cap that has refused compute, if one has."""
         self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
         self.curves: list[Observation] = []
         self._phase: Phase = "update"
@@ -81,6 +108,15 @@ class Ledger:
         self._started = time.monotonic()
         self._on_change, self._last_change = on_change, 0.0
         self._steps: dict[str, int] = defaultdict(int)
+        self._marks_flops: list[float] = []
+        self._on_mark: Callable[[float], None] | None = None
+
+    def watch(self, marks_flops: Sequence[float], on_mark: Callable[[float], None]) -> None:
+        """Has `on_mark` called with each of `marks_flops` just before the charge that takes the bound account past it.
+
+        A model's weights are then those after the last complete update.
+        """
+        self._marks_flops, self._on_mark = sorted(marks_flops), on_mark
 
     @property
     def phase(self) -> Phase:
@@ -114,17 +150,25 @@ class Ledger:
     def _wall_booked(self) -> float:
         return sum(entry.wall_s for entry in self._entries.values())
 
-    def spent(self, account: Account = "train") -> float:
-        """FLOPs booked to `account` so far."""
-        return sum(entry.flops for (name, _, _), entry in self._entries.items() if name == account)
+    def spent(self, account: Account | None = None) -> float:
+        """FLOPs booked to `account` (by default the bound one) so far."""
+        booked = account or self.bound
+        return sum(entry.flops for (name, _, _), entry in self._entries.items() if name == booked)
+
+    def tokens(self, account: Account | None = None) -> int:
+        """Real tokens booked to `account` (by default the bound one) so far."""
+        booked = account or self.bound
+        return sum(entry.tokens for (name, _, _), entry in self._entries.items() if name == booked)
 
     def remaining(self) -> float:
-        """FLOPs left in the `train` budget (infinite without one)."""
+        """FLOPs left in the budget (infinite without one; none once a cap has refused compute)."""
+        if self.capped:
+            return 0.0
         return float("inf") if self.train_flops is None else self.train_flops - self.spent()
 
     def affords(self, flops: float) -> bool:
-        """Whether a charge of `flops` would be accepted now."""
-        return self.account != "train" or flops <= self.remaining()
+        """Whether the budget would accept a charge of `flops` now."""
+        return self.account != self.bound or flops <= self.remaining()
 
     def charge(self, model: str, flops: float, tokens: int, padding: int = 0) -> Charge:
         """Books one charge under the current account and phase.
@@ -132,13 +176,17 @@ class Ledger:
         Call it *before* the computation it pays for.
 
         Raises:
-            BudgetExceeded: the `train` account has less than `flops` left; nothing is booked.
+            BudgetExceeded: the bound account has less than `flops` left, or (CapReached) a cap has no room; nothing is booked.
         """
         assert min(flops, tokens, padding) >= 0, (flops, tokens, padding)
+        self._refuse_beyond_caps(tokens=tokens)
         if not self.affords(flops):
             raise BudgetExceeded(
                 f"{self._phase} on {model} needs {flops:.3g} FLOPs, {self.remaining():.3g} of {self.train_flops:.3g} are left"
             )
+        while self._marks_flops and self.account == self.bound and self.spent() + flops > self._marks_flops[0]:
+            assert self._on_mark is not None
+            self._on_mark(self._marks_flops.pop(0))
         entry = self._entries[self.account, self._phase, model]
         entry.flops += flops
         entry.tokens += tokens
@@ -148,10 +196,34 @@ class Ledger:
         return Charge(self.account, self._phase, model, flops, tokens, padding)
 
     def count(self, counter: Counter, amount: int = 1) -> None:
-        """Adds to a label, comparison, query or verification counter."""
+        """Adds to a label, comparison, query or verification counter; call it before the label or answer is handed out.
+
+        Raises:
+            CapReached: a cap has no room for them; nothing is counted.
+        """
         assert counter in COUNTERS, counter
         assert amount >= 0, amount
+        if amount:
+            self._refuse_beyond_caps(counter=counter, amount=amount)
         self.counters[counter] += amount
+
+    def _refuse_beyond_caps(self, *, tokens: int = 0, counter: Counter | None = None, amount: int = 0) -> None:
+        if self.account != self.bound or self.caps == Caps():
+            return
+        counters = dict(self.counters)
+        if counter:
+            counters[counter] += amount
+        totals: dict[str, tuple[float, float | None]] = {
+            "tokens": (self.tokens() + tokens, self.caps.tokens),
+            "labels": (counters["demonstrations"] + counters["comparisons"], self.caps.labels),
+            "seconds": (self.wall_s(), self.caps.seconds),
+            "usd": (self.caps.price(counters, self.wall_s()) if self.caps.price else 0.0, self.caps.usd),
+        }
+        for name, (total, limit) in totals.items():
+            if limit is not None and total > limit:
+                if counter is None:
+                    self.capped = name
+                raise CapReached(f"{counter or self._phase} would take the {name} to {total:.6g}; the study's cap is {limit:.6g}")
 
     def observe(self, curve: str, value: float) -> None:
         """Adds a point to a training curve (loss, reward ...) at the present spend."""

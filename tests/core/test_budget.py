@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.core.budget import Ledger
-from harness.errors import BudgetExceeded
+from harness.core.budget import Caps, Ledger
+from harness.errors import BudgetExceeded, CapReached
 
 
 @given(st.lists(st.integers(min_value=0, max_value=60), min_size=1, max_size=30))
@@ -84,3 +84,57 @@ def test_progress_is_reported_but_not_at_every_charge() -> None:
     for _ in itertools.repeat(None, 1000):
         ledger.charge("student", 1, tokens=1)
     assert 1 <= len(seen) < 20
+
+
+def test_marks_are_called_once_before_the_charge_that_passes_them() -> None:
+    ledger, seen = Ledger(100.0), []
+    ledger.watch([50, 25, 99.5], lambda mark: seen.append((mark, ledger.spent())))
+    ledger.charge("student", 25, tokens=1)
+    assert seen == [], "reaching a mark is not passing it"
+    with ledger.use_account("eval"):
+        ledger.charge("student", 1000, tokens=1)
+    with pytest.raises(BudgetExceeded):
+        ledger.charge("student", 76, tokens=1)
+    assert seen == [], "neither other accounts nor refused charges pass a mark"
+    ledger.charge("student", 60, tokens=1)
+    ledger.charge("student", 10, tokens=1)
+    assert seen == [(25, 25), (50, 25)], "the last mark lies beyond what was spent"
+
+
+def test_the_tune_account_can_be_the_bound_one() -> None:
+    ledger = Ledger(10.0, account="tune", bound="tune")
+    ledger.charge("student", 8, tokens=1)
+    assert (ledger.remaining(), ledger.spent(), ledger.spent("tune"), ledger.spent("train")) == (2, 8, 8, 0)
+    assert not ledger.affords(3)
+    with pytest.raises(BudgetExceeded):
+        ledger.charge("student", 3, tokens=1)
+
+
+def test_a_cap_on_tokens_refuses_before_it_is_passed_and_leaves_nothing() -> None:
+    ledger = Ledger(100.0, caps=Caps(tokens=10))
+    ledger.charge("student", 1, tokens=10, padding=90)
+    with pytest.raises(CapReached, match=r"tokens to 11; the study's cap is 10"):
+        ledger.charge("student", 1, tokens=1)
+    assert (ledger.capped, ledger.remaining(), ledger.spent(), ledger.tokens()) == ("tokens", 0, 1, 10)
+    with ledger.use_account("eval"):
+        ledger.charge("student", 1, tokens=1)
+
+
+def test_caps_on_labels_and_dollars_refuse_a_label_before_it_is_counted_and_compute_goes_on() -> None:
+    ledger = Ledger(100.0, caps=Caps(labels=3, usd=5.0, price=lambda counters, wall_s: 2.0 * counters["comparisons"]))
+    ledger.count("comparisons", 2)
+    with pytest.raises(CapReached, match="comparisons would take the usd to 6"):
+        ledger.count("comparisons")
+    ledger.count("demonstrations")
+    with pytest.raises(CapReached, match="demonstrations would take the labels to 4"):
+        ledger.count("demonstrations")
+    assert (ledger.counters["comparisons"], ledger.counters["demonstrations"], ledger.capped) == (2, 1, "")
+    ledger.charge("student", 100, tokens=1)
+
+
+def test_a_cap_on_seconds_refuses_once_they_have_passed() -> None:
+    ledger = Ledger(100.0, caps=Caps(seconds=0.02))
+    ledger.charge("student", 1, tokens=1)
+    time.sleep(0.03)
+    with pytest.raises(CapReached, match="seconds"):
+        ledger.charge("student", 1, tokens=1)
