@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -317,6 +318,23 @@ def corpus_stats(
     corpus_stats_command(place, against=against, semantic=semantic, as_json=as_json)
 
 
+@app.command(
+    epilog="Examples:\n\n  selfteach export quickstart selfteach-0 --out my-student\n\n"
+    "  selfteach export results/runs/quickstart sft-1 --out sft-1 --dtype bfloat16"
+)
+def export(
+    run: RunArgument,
+    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="Which trial of the run, such as selfteach-0.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder to make; it must not exist yet.")],
+    dtype: Annotated[str, typer.Option(help="Type of the weights: float32, bfloat16 or float16.")] = "float32",
+    as_json: JsonOption = False,
+) -> None:
+    """Write a trained student, adapters merged, as a folder that transformers and vLLM load, with a model card."""
+    from harness.cli.export import export_command
+
+    export_command(run, trial=trial, out=out, dtype=dtype, as_json=as_json)
+
+
 @app.command(epilog="Example:\n\n  selfteach doctor")
 def doctor(as_json: JsonOption = False) -> None:
     """Say what this machine can run, what is missing, and the command that mends it."""
@@ -328,6 +346,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Runs the command line; errors of the user's or the machine's become one message and an exit code."""
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)  # PEFT's call, not ours
     try:
         app(args=arguments, prog_name="selfteach")
     except SelfteachError as error:

@@ -261,8 +261,8 @@ class Student:
         (folder / STUDENT_FILE).write_text(json.dumps(about, indent=1) + "\n")
 
     @classmethod
-    def restore(cls, folder: Path, *, device: torch.device | None = None) -> Student:
-        """Reads a saved student for inference: adapters are merged in fp32, then cast to the compute type.
+    def restore(cls, folder: Path, *, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Student:
+        """Reads a saved student for inference: adapters are merged in fp32, then cast to `dtype` (default: the compute type).
 
         Raises:
             SpecError: `folder` was not written by `save`.
@@ -277,7 +277,7 @@ class Student:
             model = PeftModel.from_pretrained(model, folder).merge_and_unload()
         else:
             model, tokenizer = _read(folder, torch.float32)
-        return cls(about["source"], model.to(device, compute_dtype(device)), tokenizer, None)
+        return cls(about["source"], model.to(device, dtype or compute_dtype(device)), tokenizer, None)
 
 
 def _contiguous(head: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
@@ -296,7 +296,8 @@ def _lora_config(adaptation: Adaptation) -> LoraConfig:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_progress() -> Iterator[None]:
+    """Silences transformers' progress bars while the block lasts."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
@@ -308,7 +309,7 @@ def _quiet() -> Iterator[None]:
 
 def _read(folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     try:
-        with _quiet():
+        with quiet_progress():
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
             tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
