@@ -17,7 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.core.records import Instruction
-from selfteach.language.telltale import broken, leak, normalise, refuses, repeats, words
+from harness.instructions.similarity import rouge_l
+from harness.instructions.telltale import broken, normalise, refuses, repeats, words
+from selfteach.language.telltale import leak
 
 _STOP_WORDS = """
 a about all also an and any are as at be been but by can could do does for from had has have he her his how i if in into is it its just like
@@ -219,23 +221,3 @@ RULES: tuple[Rule, ...] = (
 def eliminate(candidate: Candidate, context: Context, *, rules: Sequence[Rule] = RULES) -> str | None:
     """The first rule's reason to reject the candidate, or None when it survives all."""
     return next((reason for rule in rules if (reason := rule(candidate, context)) is not None), None)
-
-
-def rouge_l(tokens: Sequence[str], others: Sequence[str]) -> float:
-    """ROUGE-L F-measure of two token lists (0 where either is empty)."""
-    if not tokens or not others:
-        return 0.0
-    return 2 * longest_common_subsequence(tokens, others) / (len(tokens) + len(others))
-
-
-def longest_common_subsequence(tokens: Sequence[str], others: Sequence[str]) -> int:
-    """Length of the longest common subsequence, one machine-word-parallel row a token (Hyyrö 2004)."""
-    positions: dict[str, int] = {}
-    for index, token in enumerate(tokens):
-        positions[token] = positions.get(token, 0) | 1 << index
-    everything = (1 << len(tokens)) - 1
-    row = everything
-    for token in others:
-        matches = row & positions.get(token, 0)
-        row = ((row + matches) | (row - matches)) & everything
-    return len(tokens) - row.bit_count()

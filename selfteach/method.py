@@ -18,6 +18,7 @@ from harness.core.budget import Ledger
 from harness.core.pool import TaskPool
 from harness.core.records import Demonstration, Message
 from harness.errors import BudgetExceeded, SpecError
+from harness.instructions.shots import demonstration_turns
 from harness.models.embed import DEFAULT_EMBEDDER, Embedder
 from harness.models.finetune import FinetuneConfig, finetune
 from harness.models.student import Student
@@ -31,7 +32,7 @@ from selfteach.grpo_lm.config import GrpoConfig
 from selfteach.operations import OPERATIONS
 from selfteach.policies import check_policy_name, make
 from selfteach.policy import save_policy
-from selfteach.respond import Responder, demonstration_turns
+from selfteach.respond import Responder
 from selfteach.roles import Floats
 
 GRPO_LM = "grpo_lm"

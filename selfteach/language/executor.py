@@ -9,8 +9,9 @@ import numpy as np
 
 from harness.core.records import Completion, Instruction
 from harness.instructions.render import compose
+from harness.instructions.telltale import broken, refuses, repeats
 from selfteach.language.prompts import OPERATION_PROMPTS
-from selfteach.language.telltale import broken, leak, refuses, repeats
+from selfteach.language.telltale import leak
 from selfteach.roles import Outcome, TextModel
 
 _FENCE = re.compile(r"^```\w*\n(.*?)\n?```$", re.DOTALL)

@@ -8,8 +8,8 @@ import numpy as np
 
 from harness.core.budget import Ledger
 from harness.core.records import Instruction
+from harness.instructions.telltale import normalise
 from selfteach.language.prompts import EQUAL, NOT_EQUAL, REVIEW_PROMPT, pair
-from selfteach.language.telltale import normalise
 from selfteach.roles import Review, TextModel
 
 ANSWER_TOKENS = 8

@@ -7,6 +7,5 @@
 from selfteach.respond.config import ResponderConfig
 from selfteach.respond.expert import ExpertResponder
 from selfteach.respond.responder import Responder
-from selfteach.respond.shots import demonstration_turns, traits
 
-__all__ = ["ExpertResponder", "Responder", "ResponderConfig", "demonstration_turns", "traits"]
+__all__ = ["ExpertResponder", "Responder", "ResponderConfig"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.core.records import Completion, Instruction, Message
-from selfteach.language.telltale import broken, leak, normalise, refuses, repeats
+from harness.instructions.telltale import broken, normalise, refuses, repeats
+from selfteach.language.telltale import leak
 
 CHARACTERS_PER_TOKEN = 20
 """What a token may have on average: an endpoint need not keep to the limit it was given."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from harness.core.pool import TaskPool
 from harness.core.records import Completion, Instruction, Message
+from harness.instructions.consistency import largest_group
 from selfteach.respond.config import ResponderConfig
-from selfteach.respond.consistency import largest_group
 from selfteach.respond.faults import fault
 from selfteach.roles import Answer, VerifiedBy
 

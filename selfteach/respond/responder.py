@@ -11,12 +11,13 @@ from harness.core.budget import Ledger
 from harness.core.pool import TaskPool
 from harness.core.records import Demonstration, Instruction, Message
 from harness.errors import BudgetExceeded
+from harness.instructions.shots import user_turn
+from harness.models.bound import generation_bound
 from harness.models.generation import BoundedPrefixCaches
 from harness.models.student import Student
-from selfteach.respond.bound import generation_bound
 from selfteach.respond.config import ResponderConfig
 from selfteach.respond.judge import Judge
-from selfteach.respond.shots import Examples, user_turn
+from selfteach.respond.shots import Examples
 from selfteach.roles import Answer, Floats
 
 PREFIX_TOKENS = 8_192

@@ -6,8 +6,9 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
 from harness.core.records import Constraint, Instruction
-from selfteach.elimination import RULES, Candidate, Context, Kept, Limits, eliminate, longest_common_subsequence, rouge_l
-from selfteach.language.telltale import words
+from harness.instructions.similarity import longest_common_subsequence, rouge_l
+from harness.instructions.telltale import words
+from selfteach.elimination import RULES, Candidate, Context, Kept, Limits, eliminate
 
 VOCABULARY = ["river", "stone", "lamp", "apple", "seven", "quiet", "run", "green", "letter"]
 

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.core.budget import Ledger
+from harness.instructions.telltale import broken, normalise, refuses, repeats, visible, words
 from selfteach.language.prompts import OPERATION_PROMPTS, prompt_texts
-from selfteach.language.telltale import RUN_WORDS, broken, leak, normalise, refuses, repeats, visible, words
+from selfteach.language.telltale import RUN_WORDS, leak
 from selfteach.operations import OPERATIONS, RuleExecutor
 from tasks.pool import MixedPool, MixedPoolConfig
 

@@ -11,8 +11,9 @@ from stand_ins import HashingEncoder, LetterPool, make_instruction, make_seeds
 
 from harness.core.budget import Ledger
 from harness.core.records import Completion, Constraint, Demonstration
+from harness.instructions.shots import demonstration_turns
 from harness.models.student import Student
-from selfteach.respond import Responder, ResponderConfig, demonstration_turns
+from selfteach.respond import Responder, ResponderConfig
 from selfteach.roles import Answer
 
 ENCODER = HashingEncoder(size=16)

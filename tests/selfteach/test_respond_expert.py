@@ -11,7 +11,8 @@ from stand_ins import HashingEncoder, LetterPool, make_instruction, make_seeds
 
 from harness.core.budget import Ledger
 from harness.core.records import Completion, Message
-from selfteach.respond import ExpertResponder, ResponderConfig, demonstration_turns
+from harness.instructions.shots import demonstration_turns
+from selfteach.respond import ExpertResponder, ResponderConfig
 from selfteach.roles import Answerer
 
 

@@ -9,8 +9,9 @@ import pytest
 from stand_ins import HashingEncoder, make_instruction
 
 from harness.core.records import Constraint, Demonstration, Instruction
-from selfteach.respond import ResponderConfig, demonstration_turns
-from selfteach.respond.shots import Examples, nearest, varied
+from harness.instructions.shots import demonstration_turns, varied
+from selfteach.respond import ResponderConfig
+from selfteach.respond.shots import Examples, nearest
 
 
 def shot(name: str, *kinds: str, family: str = "", topic: str = "topic", length: int = 0) -> Demonstration:

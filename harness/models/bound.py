@@ -1,4 +1,4 @@
-"""What answering can cost at most."""
+"""What generating can cost at most."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from selfteach.elimination import rouge_l
-from selfteach.language.telltale import words
+from harness.instructions.similarity import rouge_l
+from harness.instructions.telltale import words
 
 SHORT_WORDS = 8
 SIMILAR = 0.6

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfteach.respond.consistency import SHORT_WORDS, answer_key, largest_group
+from harness.instructions.consistency import SHORT_WORDS, answer_key, largest_group
 
 BIRD = "The small grey bird sat on the old garden wall and sang until the sun went down"
 
