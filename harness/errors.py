@@ -57,6 +57,10 @@ class StageFailed(SelfteachError, RuntimeError):
     exit_code = 5
 
 
+class TrainingError(SelfteachError, ValueError):
+    """Training cannot go on: the loss diverged, memory does not hold one example, or there is nothing to train on."""
+
+
 class BudgetExceeded(SelfteachError, RuntimeError):
     """A charge was refused because it would overspend the ledger's budget. Methods catch it and stop."""
 

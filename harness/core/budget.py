@@ -103,6 +103,7 @@ class Ledger:
         """The cap that has refused compute, if one has."""
         self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
         self.curves: list[Observation] = []
+        self.notes: list[str] = []
         self._phase: Phase = "update"
         self._entries: dict[tuple[Account, Phase, str], _Entry] = defaultdict(_Entry)
         self._started = time.monotonic()
@@ -231,6 +232,11 @@ class Ledger:
         wall_s = time.monotonic() - self._started
         self.curves.append(Observation(curve, self._steps[curve], self.spent(), wall_s, float(value)))
         self._changed()
+
+    def note(self, text: str) -> None:
+        """Remembers something the user should know of this stage (examples left out, say), once; written to its meta.json."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     def wall_s(self) -> float:
         """Seconds since the ledger was opened."""

@@ -1,27 +1,41 @@
 """Supervised fine-tuning: the one implementation that every method uses.
 
-Completion-only token-mean cross-entropy, AdamW, batches of similar length. Differs from TRL's SFTTrainer where the comparison needs it:
-the output head is evaluated at completion tokens only on every device (TRL evaluates all positions without Triton: about a
-quarter more compute for a 135M model with short answers), the learning rate follows the *spend* (linear warm-up, then linear to zero), and
-the last batch shrinks so that the budget is met instead of overrun.
+Completion-only token-mean cross-entropy over the whole batch, AdamW, batches of similar length. Differs from TRL's SFTTrainer where the
+comparison needs it: the output head is evaluated at completion tokens only on every device (TRL evaluates all positions without Triton:
+about a quarter more compute for a 135M model with short answers), the learning rate follows the *spend* (linear warm-up, then linear to
+zero), and the last batch shrinks so that the budget is met instead of overrun.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import nn
 from torch.nn.functional import cross_entropy
 
 from harness.core.budget import Ledger
 from harness.core.records import Message
+from harness.errors import SpecError, TrainingError
+from harness.models.examples import (
+    Layout,
+    TokenizedExample,
+    arrange,
+    check_packable,
+    padded,
+    response_logits,
+    row_tensors,
+    tokenize,
+    update_flops,
+)
+from harness.models.memory import is_out_of_memory
+from harness.models.stream import Stream
 from harness.models.student import Student
+
+__all__ = ["FinetuneConfig", "FinetuneResult", "TokenizedExample", "finetune", "padded", "response_logits", "tokenize", "update_flops"]
 
 
 class FinetuneConfig(BaseModel):
@@ -31,76 +45,35 @@ class FinetuneConfig(BaseModel):
 
     learning_rate: float = Field(default=1e-3, gt=0)
     batch_size: int = Field(default=8, ge=1)
+    """Examples to one step of the optimiser."""
+    micro_batch_size: int | None = Field(default=None, ge=1)
+    """Most rows computed at once, their gradients summed; None is the whole batch. Changes memory, not results."""
+    packing: bool = False
+    """Lays short examples of a batch one behind the other in rows of up to `max_tokens`; no example sees another. Batches are then
+    drawn at random, where without packing a batch holds examples of similar length."""
     warmup_share: float = Field(default=0.1, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     max_tokens: int = Field(default=512, ge=8)
     """Examples longer than this are left out (counted in the result)."""
 
-
-@dataclass(frozen=True)
-class TokenizedExample:
-    """Token ids of prompt and response; the first `prompt_tokens` carry no loss. `text`: the same as (rendered prompt, response)."""
-
-    ids: tuple[int, ...]
-    prompt_tokens: int
-    text: tuple[str, str] | None = None
+    @property
+    def layout(self) -> Layout:
+        """How a batch is computed."""
+        return Layout(self.micro_batch_size, self.max_tokens if self.packing else None)
 
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """What a fine-tuning run did."""
+    """What a fine-tuning run did. `too_long` and `empty` examples were left out; `micro_batch_size` is what memory held."""
 
     steps: int
     examples: int
     too_long: int
     first_loss: float
     last_loss: float
-
-
-def tokenize(student: Student, conversation: Sequence[Message], response: str) -> TokenizedExample:
-    """The example as the student reads it: rendered conversation, then the response and its end token."""
-    rendered = student.render(conversation)
-    prompt = student.encode(rendered)
-    return TokenizedExample((*prompt, *student.encode(student.response_text(response))), len(prompt), (rendered, response))
-
-
-def padded(examples: Sequence[TokenizedExample], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Right-padded ids_B_T, attention mask_B_T and target_B_T (True where the *next* token is a response token)."""
-    width = max(len(example.ids) for example in examples)
-    ids_B_T = torch.full((len(examples), width), pad_id)
-    mask_B_T = torch.zeros(len(examples), width, dtype=torch.long)
-    target_B_T = torch.zeros(len(examples), width, dtype=torch.bool)
-    for row, example in enumerate(examples):
-        length = len(example.ids)
-        ids_B_T[row, :length] = torch.tensor(example.ids)
-        mask_B_T[row, :length] = 1
-        target_B_T[row, example.prompt_tokens - 1 : length - 1] = True
-    return ids_B_T.to(device), mask_B_T.to(device), target_B_T.to(device)
-
-
-def response_logits(
-    student: Student,
-    ids_B_T: torch.Tensor,
-    mask_B_T: torch.Tensor,
-    target_B_T: torch.Tensor,
-    *,
-    reference: tuple[nn.Module, nn.Module] | None = None,
-) -> torch.Tensor:
-    """Next-token logits (R, V) in fp32 at the R positions of `target_B_T` only, by the student or by another's (body, head)."""
-    body, head = reference or (student.body, student.model.get_output_embeddings())
-    hidden_B_T_D = body(input_ids=ids_B_T, attention_mask=mask_B_T, use_cache=False).last_hidden_state
-    logits_R_V: torch.Tensor = head(hidden_B_T_D[target_B_T]).float()
-    cap = getattr(student.model.config, "final_logit_softcapping", None)
-    return logits_R_V if cap is None else cap * torch.tanh(logits_R_V / cap)
-
-
-def update_flops(student: Student, examples: Sequence[TokenizedExample]) -> float:
-    """What a forward and backward on these examples, as one padded batch, will be charged."""
-    assert student.meter is not None, "attach the student to a ledger first"
-    width = max(len(example.ids) for example in examples)
-    targets = sum(len(example.ids) - example.prompt_tokens for example in examples)
-    return student.meter.body_flops(len(examples), width, grad=True) + student.meter.head_flops(targets, grad=True)
+    empty: int = 0
+    micro_batch_size: int | None = None
 
 
 def finetune(
@@ -112,129 +85,171 @@ def finetune(
     rng: np.random.Generator,
     max_flops: float | None = None,
     curve: str = "loss",
+    must_step: bool = False,
 ) -> FinetuneResult:
-    """Trains the student in place until `max_flops` are spent.
+    """Trains the student in place until `max_flops` are spent. What it left out or had to change is noted in the ledger.
 
     Args:
         examples: (conversation, response) pairs. A sequence is repeated, shuffled anew each epoch; an iterator is drawn once, not a
             batch further than the budget lasts (each draw may buy a label), and ends training when it does.
         max_flops: defaults to what the ledger has left.
+        must_step: a budget that does not pay for one example is an error, and not a stage of no steps.
     Returns:
-        Steps, examples seen, examples left out as too long, first and last batch loss (nats per response token).
+        Steps, examples seen, examples left out as too long or empty, first and last batch loss (nats per response token).
     Raises:
-        ValueError: no example fits `config.max_tokens`, or the loss is not finite.
+        SpecError: `must_step`, and no example can be paid for.
+        TrainingError: there is nothing to train on, loss or gradient are not finite, or memory does not hold one example.
     """
     target_flops = ledger.remaining() if max_flops is None else min(max_flops, ledger.remaining())
     assert math.isfinite(target_flops), "fine-tuning needs a budget"
+    if config.packing:
+        check_packable(student)
     started_at = ledger.spent(ledger.account)
-    optimizer = torch.optim.AdamW(student.trainable, lr=config.learning_rate, weight_decay=config.weight_decay)
+    trainer = Trainer(student, config, curve)
     losses: list[float] = []
-    seen = 0
+    seen, cheapest = 0, math.inf
 
     def left_flops() -> float:
         return target_flops - (ledger.spent(ledger.account) - started_at)
 
-    stream = _Stream(student, examples, config, rng, left_flops)
+    stream = Stream(student, examples, config.batch_size, config.max_tokens, rng, left_flops, by_length=not config.packing)
     student.model.train()
     with ledger.use_phase("update"):
         for window in stream:
             full = True
             for batch in window:
-                left, fitting = left_flops(), batch
-                while fitting and update_flops(student, fitting) > left:
-                    fitting = fitting[:-1]
+                fitting, loss = batch, None
+                while fitting and loss is None:
+                    left = left_flops()
+                    while fitting and (price := update_flops(student, fitting, trainer.layout)) > left:
+                        cheapest, fitting = min(cheapest, price), fitting[:-1]
+                    if fitting:
+                        loss = trainer.step(fitting, spent_share=1 - left / target_flops)
                 full = full and len(fitting) == len(batch)
-                if fitting:
-                    _set_rate(optimizer, config, 1 - left / target_flops)
-                    losses.append(_step(student, fitting, optimizer, config))
+                if loss is not None:
+                    losses.append(loss)
                     seen += len(fitting)
                     student.trained_on.update((example.text, None) for example in fitting if example.text is not None)
-                    ledger.observe(curve, losses[-1])
+                    ledger.observe(curve, loss)
             if not full:
                 break
     student.model.eval()
-    if not losses and stream.too_long and not stream.usable:
-        raise ValueError(f"all {stream.too_long} examples are longer than max_tokens={config.max_tokens}")
+    _report(stream, trainer, ledger, config, curve)
+    if not losses:
+        _why_no_step(stream, config, must_step, target_flops, cheapest)
     first, last = (losses[0], losses[-1]) if losses else (math.nan, math.nan)
-    return FinetuneResult(len(losses), seen, stream.too_long, first, last)
+    return FinetuneResult(len(losses), seen, stream.too_long, first, last, stream.empty, trainer.layout.micro_batch_size)
 
 
-def _step(student: Student, batch: Sequence[TokenizedExample], optimizer: torch.optim.Optimizer, config: FinetuneConfig) -> float:
-    ids_B_T, mask_B_T, target_B_T = padded(batch, student.pad_id, student.device)
-    labels_R = ids_B_T.roll(-1, dims=1)[target_B_T]
-    with student.autocast():
-        loss = cross_entropy(response_logits(student, ids_B_T, mask_B_T, target_B_T), labels_R)
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise ValueError(f"the fine-tuning loss became {value} at learning rate {config.learning_rate}: lower it")
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(student.trainable, config.max_grad_norm)
-    optimizer.step()
-    optimizer.zero_grad()
-    return value
+class Trainer:
+    """Optimiser and layout of one fine-tuning run; `step` makes one update.
 
+    Attributes:
+        layout: how batches are computed; memory may have made its micro-batches smaller than the configured ones.
+    """
 
-def _set_rate(optimizer: torch.optim.Optimizer, config: FinetuneConfig, spent_share: float) -> None:
-    """Linear warm-up, then linear decay to zero, over the share of the target spend that is used."""
-    if spent_share < config.warmup_share:
-        factor = max(spent_share / config.warmup_share, 0.1)
-    else:
-        factor = (1 - spent_share) / (1 - config.warmup_share)
-    for group in optimizer.param_groups:
-        group["lr"] = config.learning_rate * factor
+    def __init__(self, student: Student, config: FinetuneConfig, curve: str = "loss") -> None:
+        self.student, self.config, self.curve, self.layout = student, config, curve, config.layout
+        self.optimizer = torch.optim.AdamW(student.trainable, lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.steps = 0
+        self._last_loss = math.nan
 
+    def step(self, batch: Sequence[TokenizedExample], *, spent_share: float) -> float | None:
+        """One update at the rate for this share of the spend; returns the loss (nats per response token).
 
-class _Stream:
-    """Windows of up to `WINDOW` batches of similar length: the examples of a window are sorted by length, cut, and the batches shuffled."""
+        None: memory did not hold the batch. Nothing has changed but the layout, which now computes fewer rows at once, and the ledger,
+        which has charged the attempt.
+        """
+        self._set_rate(spent_share)
+        try:
+            value = self._gradients(batch)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self._make_smaller(batch, error)
+            value = None
+        if value is None:
+            # Here and not above: the error's traceback holds the activations.
+            self.optimizer.zero_grad()
+            if self.student.device.type == "cuda":
+                torch.cuda.empty_cache()
+            return None
+        norm = float(torch.nn.utils.clip_grad_norm_(self.student.trainable, self.config.max_grad_norm))
+        self._check_finite("gradient's norm", norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.steps, self._last_loss = self.steps + 1, value
+        return value
 
-    WINDOW = 8
+    def _gradients(self, batch: Sequence[TokenizedExample]) -> float:
+        """Adds the gradient of the batch's loss, the mean over all its response tokens; returns the loss."""
+        student = self.student
+        assert student.meter is not None, "attach the student to a ledger first"
+        total = sum(len(example.ids) - example.prompt_tokens for example in batch)
+        value = 0.0
+        for rows in arrange(student, batch, self.layout):
+            tensors = row_tensors(rows, student.pad_id, student.device)
+            labels_R = tensors.ids_B_T.roll(-1, dims=1)[tensors.target_B_T]
+            with student.autocast(), student.meter.with_padding(tensors.padding):
+                logits_R_V = response_logits(
+                    student, tensors.ids_B_T, tensors.mask_B_T, tensors.target_B_T, position_B_T=tensors.position_B_T
+                )
+                loss = cross_entropy(logits_R_V, labels_R, reduction="sum") / total
+            value += float(loss.detach())
+            self._check_finite("loss", value)
+            loss.backward()  # type: ignore[no-untyped-call]
+        return value
 
-    def __init__(
-        self,
-        student: Student,
-        examples: Iterable[tuple[Sequence[Message], str]],
-        config: FinetuneConfig,
-        rng: np.random.Generator,
-        left_flops: Callable[[], float],
-    ) -> None:
-        self.student, self.examples, self.config, self.rng, self.left_flops = student, examples, config, rng, left_flops
-        self.too_long = self.usable = 0
+    def _set_rate(self, spent_share: float) -> None:
+        """Linear warm-up, then linear decay to zero, over the share of the target spend that is used."""
+        warmup = self.config.warmup_share
+        factor = max(spent_share / warmup, 0.1) if spent_share < warmup else (1 - spent_share) / (1 - warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * factor
 
-    def __iter__(self) -> Iterator[list[list[TokenizedExample]]]:
-        if not isinstance(self.examples, Sequence):
-            yield from self._epoch(iter(self.examples), self.left_flops)
+    def _check_finite(self, what: str, value: float) -> None:
+        if math.isfinite(value):
             return
-        while True:
-            order = self.rng.permutation(len(self.examples))
-            self.too_long = self.usable = 0
-            yield from self._epoch((self.examples[i] for i in order), lambda: math.inf)
-            if not self.usable:
-                return
+        rate = self.optimizer.param_groups[0]["lr"]
+        before = f", after a loss of {self._last_loss:.3g}" if self.steps else ""
+        raise TrainingError(
+            f"fine-tuning ({self.curve}) diverged: its {what} became {value} at step {self.steps + 1}{before}, at learning rate {rate:.2g} "
+            f"(learning_rate: {self.config.learning_rate:g}): lower it, to {self.config.learning_rate / 3:.1g} for a start"
+        )
 
-    def _epoch(
-        self, examples: Iterator[tuple[Sequence[Message], str]], left_flops: Callable[[], float]
-    ) -> Iterator[list[list[TokenizedExample]]]:
-        size = self.config.batch_size
-        while (window := self._window(examples, left_flops())) is not None:
-            if not self.usable and left_flops() < math.inf:
-                return  # nothing fits, and every further draw may cost a label
-            window.sort(key=lambda example: len(example.ids))
-            batches = [window[start : start + size] for start in range(0, len(window), size)]
-            yield [batches[index] for index in self.rng.permutation(len(batches))]
+    def _make_smaller(self, batch: Sequence[TokenizedExample], error: BaseException) -> None:
+        rows = max(map(len, arrange(self.student, batch, self.layout)))
+        if rows > 1:
+            self.layout = replace(self.layout, micro_batch_size=(rows + 1) // 2)
+        elif self.layout.packing_tokens is not None:
+            self.layout = Layout(micro_batch_size=1)
+        else:
+            longest = max(len(example.ids) for example in batch)
+            raise TrainingError(
+                f"out of memory with one example of {longest} tokens at a time: lower max_tokens (now {self.config.max_tokens}), or train "
+                f"adapters (student.adaptation.kind: lora)"
+            ) from error
 
-    def _window(self, examples: Iterator[tuple[Sequence[Message], str]], left_flops: float) -> list[TokenizedExample] | None:
-        """The usable ones of the next examples, drawn a batch at a time up to `WINDOW` batches or `left_flops`; None at the end."""
-        size, price = self.config.batch_size, 0.0
-        window: list[TokenizedExample] = []
-        for lot in range(self.WINDOW):
-            drawn = [tokenize(self.student, conversation, response) for conversation, response in islice(examples, size)]
-            if not drawn:
-                return window if lot else None
-            kept = [example for example in drawn if len(example.ids) <= self.config.max_tokens]
-            self.too_long += len(drawn) - len(kept)
-            self.usable += len(kept)
-            window += kept
-            price += update_flops(self.student, kept) if kept else 0.0
-            if price >= left_flops:
-                break
-        return window
+
+def _report(stream: Stream, trainer: Trainer, ledger: Ledger, config: FinetuneConfig, curve: str) -> None:
+    """Notes what was left out and what memory forced."""
+    drawn = stream.usable + stream.too_long + stream.empty
+    if stream.too_long:
+        ledger.note(f"{curve}: {stream.too_long} of {drawn} examples are longer than max_tokens={config.max_tokens} and were left out")
+    if stream.empty:
+        ledger.note(f"{curve}: {stream.empty} of {drawn} examples have an empty response and were left out")
+    if trainer.layout != config.layout:
+        ledger.note(f"{curve}: memory held {trainer.layout.micro_batch_size} rows at a time; batches were split, results are the same")
+
+
+def _why_no_step(stream: Stream, config: FinetuneConfig, must_step: bool, target_flops: float, cheapest: float) -> None:
+    if stream.usable:
+        if must_step:
+            message = f"too small for one step of fine-tuning: the cheapest example drawn costs {cheapest:.3g} FLOPs"
+            raise SpecError(message, key="budget.train_flops", value=target_flops)
+        return
+    if stream.too_long:
+        raise TrainingError(f"all {stream.too_long + stream.empty} examples are longer than max_tokens={config.max_tokens} (or empty)")
+    if stream.empty:
+        raise TrainingError(f"all {stream.empty} examples have an empty response: nothing to train on")
+    raise TrainingError("no examples to train on")

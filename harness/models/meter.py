@@ -7,6 +7,8 @@ A refused charge raises `BudgetExceeded` before any work is done.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -66,6 +68,7 @@ class Meter:
         self._body = transformer_body(model)
         self._hooks: list[Any] = []
         self._shapes: dict[tuple[bool, int], Shape] = {}
+        self._padding: int | None = None
         inside: set[nn.Module] = set()
         if self._body is not None:
             self._hooks.append(self._body.register_forward_pre_hook(self._before_body, with_kwargs=True))
@@ -79,6 +82,15 @@ class Meter:
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
+
+    @contextmanager
+    def with_padding(self, tokens: int) -> Iterator[None]:
+        """Forwards inside the block hold this much padding: for packed rows, whose mask does not say."""
+        self._padding = tokens
+        try:
+            yield
+        finally:
+            self._padding = None
 
     def body_flops(self, rows: int, new_tokens: int, *, past_tokens: int = 0, grad: bool = False) -> float:
         """FLOPs that a call of the body would be charged: `rows` sequences of `new_tokens` after `past_tokens` cached ones."""
@@ -111,12 +123,9 @@ class Meter:
         cache = kwargs.get("past_key_values")
         past_tokens = int(cache.get_seq_length()) if cache is not None else 0
         grad = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in body.parameters())
-        mask = kwargs.get("attention_mask")
-        real = rows * new_tokens
-        if isinstance(mask, torch.Tensor) and mask.dim() == 2:
-            real = int(mask[:, -new_tokens:].sum())
+        padding = _padding(kwargs.get("attention_mask"), rows * new_tokens, new_tokens) if self._padding is None else self._padding
         flops = self.body_flops(rows, new_tokens, past_tokens=past_tokens, grad=grad)
-        self.ledger.charge(self.name, flops, real, rows * new_tokens - real)
+        self.ledger.charge(self.name, flops, rows * new_tokens - padding, padding)
 
     def _before_linear(self, linear: nn.Module, args: tuple[Any, ...]) -> None:
         weight = linear.weight
@@ -127,6 +136,18 @@ class Meter:
             weight.numel(), positions, input_grad=grad and args[0].requires_grad, weight_grad=grad and weight.requires_grad
         )
         self.ledger.charge(self.name, flops, 0)
+
+
+def _padding(mask: Any, tokens: int, new_tokens: int) -> int:
+    """Padding among the new tokens, by a (B, T) mask, or a boolean (B, 1, T, T) one in which padding sees and is seen by itself alone."""
+    if not isinstance(mask, torch.Tensor):
+        return 0
+    if mask.dim() == 2:
+        return tokens - int(mask[:, -new_tokens:].sum())
+    if mask.dtype != torch.bool or mask.shape[-1] != mask.shape[-2]:
+        return 0
+    seen_B_T, seeing_B_T = mask[:, 0].sum(-1), mask[:, 0].sum(-2)
+    return int(((seen_B_T == 1) & (seeing_B_T == 1)).sum())
 
 
 def _adapters_disabled(model: nn.Module) -> bool:
