@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.core import corpus_export
-from harness.core.corpus import encodable, read_rows, reason_kind
+from harness.core.corpus import encodable, read_rows, reason_kind, write_rows
 from harness.core.records import Constraint
 from harness.core.store import write_text
 from selfteach.roles import VerifiedBy
@@ -89,7 +89,7 @@ class Entry:
 
 def write_corpus(entries: Iterable[Entry], path: Path) -> None:
     """Writes corpus.jsonl atomically."""
-    write_text(path, "".join(json.dumps(entry.row(), allow_nan=False) + "\n" for entry in entries))
+    write_rows((entry.row() for entry in entries), path)
 
 
 def read_corpus(path: Path) -> list[Entry]:

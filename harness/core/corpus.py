@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.core.store import RunStore
+from harness.core.store import RunStore, write_text
 from harness.errors import SpecError, StoreError
 
 Row = dict[str, Any]
@@ -71,6 +71,11 @@ def read_rows(path: Path) -> list[Row]:
             except (ValueError, RecursionError) as error:
                 raise StoreError(f"{path}:{number}: not a corpus row ({error})") from error
     return rows
+
+
+def write_rows(rows: Iterable[Row], path: Path) -> None:
+    """Writes a corpus atomically; lone surrogates, which no file can hold, become U+FFFD."""
+    write_text(path, "".join(json.dumps(encodable(row), allow_nan=False) + "\n" for row in rows))
 
 
 def find_corpora(place: Path | str) -> list[CorpusFile]:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from harness.core.pool import TaskPool
 from harness.core.records import Completion, Instruction, Message
 from harness.instructions.consistency import largest_group
+from harness.instructions.faults import fault
+from selfteach.language.telltale import leak
 from selfteach.respond.config import ResponderConfig
-from selfteach.respond.faults import fault
 from selfteach.roles import Answer, VerifiedBy
 
 MIN_AGREEING = 2
@@ -38,7 +39,7 @@ class Judge:
         texts = []
         limit = self.config.max_new_tokens(instruction)
         for completion in completions:
-            reason = fault(instruction, completion, context, max_new_tokens=limit)
+            reason = fault(instruction, completion, context, max_new_tokens=limit, leak=leak)
             if reason is None and self.pool.contaminated(completion.text):
                 # An expert may know evaluation items by heart.
                 reason = "contaminated"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from harness.core.records import Completion, Instruction, Message
-from harness.instructions.telltale import broken, normalise, refuses, repeats
-from selfteach.language.telltale import leak
+from harness.instructions.telltale import broken, chat_marks, normalise, refuses, repeats
 
 CHARACTERS_PER_TOKEN = 20
 """What a token may have on average: an endpoint need not keep to the limit it was given."""
@@ -14,15 +13,23 @@ _COPIED_MIN_WORDS = 8
 """A turn of fewer words (an answer such as "Yes") may recur in a reply by right."""
 
 
-def fault(instruction: Instruction, completion: Completion, context: Sequence[Message], *, max_new_tokens: int) -> str | None:
+def fault(
+    instruction: Instruction,
+    completion: Completion,
+    context: Sequence[Message],
+    *,
+    max_new_tokens: int,
+    leak: Callable[[str, str], str | None] = chat_marks,
+) -> str | None:
     """The first fault of a reply, or None.
 
     "empty"; "no reply" (the model could not be had); "cut off" by the token limit (it would teach the student not to end); "over length"
-    all the same; "broken characters"; "refusal" ("sorry" in under 80 words); "prompt leak" (marks of a chat template, words of an evolving
-    prompt, a whole turn of the prompt, be it an example's answer); "repetition" without end.
+    all the same; "broken characters"; "refusal" ("sorry" in under 80 words); "prompt leak" (marks of a chat template, whatever else
+    `leak` finds, a whole turn of the prompt, be it an example's answer); "repetition" without end.
 
     Args:
         context: the turns that stood before the instruction.
+        leak: what of a prompt stands in the reply (first argument) and not in the instruction (second), or None.
     """
     text, asked = completion.text, instruction.text
     if not text.strip():
