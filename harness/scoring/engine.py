@@ -7,6 +7,7 @@ item's choices computed once, the LM head run only where it is needed, tokenisat
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
@@ -18,7 +19,10 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from harness.core.records import Completion
 from harness.models.student import compute_dtype
-from harness.scoring.prefix import Score, TokenPair, score_pairs, truncate
+from harness.scoring.packing import TokenPair, truncate
+from harness.scoring.prefix import Score, TokenBudget, score_pairs, unshareable
+
+log = logging.getLogger(__name__)
 
 Dtype = Literal["float32", "bfloat16"]
 TOKEN_BUDGETS = {"cpu": 1024, "cuda": 32_768}
@@ -70,7 +74,8 @@ class StudentEngine(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         self._device = self.model.device
         self.dtype = getattr(torch, dtype) if dtype else compute_dtype(self.model.device)
         self.seed = seed
-        self.token_budget = token_budget or TOKEN_BUDGETS.get(self.model.device.type, TOKEN_BUDGETS["cpu"])
+        self._budget = TokenBudget(token_budget or TOKEN_BUDGETS.get(self.model.device.type, TOKEN_BUDGETS["cpu"]))
+        self._unshareable: list[str | None] = []
         self.max_length = max_length or _max_length(self.model.config)
         self.progress: Callable[[int, int], None] = progress or (lambda done, total: None)
         self._completions: dict[tuple[str, str], list[Completion]] = {}
@@ -155,11 +160,20 @@ class StudentEngine(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         return score_pairs(
             self.model,
             pairs,
-            token_budget=self.token_budget,
+            budget=self._budget,
             autocast=torch.bfloat16 if self.dtype == torch.bfloat16 else None,
-            pad_token_id=self.eot_token_id,
+            share=self._shares(),
             progress=self.progress,
         )
+
+    def _shares(self) -> bool:
+        """Whether shared tokens are computed once; says so, once, if they cannot be."""
+        if not self._unshareable:
+            self._unshareable = [unshareable(self.model)]
+            if self._unshareable[0]:
+                name = type(self.model).__name__
+                log.warning("%s: every request is computed by itself, because %s (up to several times slower)", name, self._unshareable[0])
+        return self._unshareable[0] is None
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
         """Log-probability of whole texts, long ones in windows of the maximum length."""

@@ -120,9 +120,10 @@ def test_rolling_agrees_with_lm_eval() -> None:
 
 def test_shared_context_is_computed_once() -> None:
     model, tokenizer = tiny_llama(), letter_tokenizer(merges=False)
-    seen = []
-    model.model.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs["input_ids"].numel()), with_kwargs=True)
+    seen: list[int] = []
     engine = StudentEngine(FakeStudent(model, tokenizer), dtype="float32")
+    engine.loglikelihood(requests([("ab", "c")]))  # tries out whether the model can share
+    model.model.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs["input_ids"].numel()), with_kwargs=True)
     engine.loglikelihood(requests([("abcdefghij", choice) for choice in ("klm", "n", "opq", "klm")]))
     assert sum(seen) == 10 + 2 + 0 + 2, "context, and each distinct choice without its last token"
 
@@ -131,7 +132,7 @@ def test_both_schemes_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = StudentEngine(FakeStudent(tiny_llama(), letter_tokenizer()), dtype="float32", token_budget=100)
     texts = ragged_texts(2)
     tree = engine.loglikelihood(requests(texts))
-    monkeypatch.setattr("harness.scoring.prefix._plain_attention", lambda model: False)
+    monkeypatch.setattr(engine, "_shares", lambda: False)
     cached = engine.loglikelihood(requests(texts))
     assert [value for value, _ in tree] == pytest.approx([value for value, _ in cached], abs=2e-4)
     assert [greedy for _, greedy in tree] == [greedy for _, greedy in cached]
