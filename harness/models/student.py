@@ -24,7 +24,10 @@ from harness.core.budget import Ledger
 from harness.core.records import Completion, Message
 from harness.core.spec import Adaptation
 from harness.errors import SourceError, SpecError
-from harness.models.generation import PrefixCaches, generate_tokens
+from harness.models.engines.base import Engine, EngineName
+from harness.models.engines.transformers_engine import TransformersEngine
+from harness.models.engines.vllm_engine import VllmEngine
+from harness.models.generation import PrefixCaches
 from harness.models.meter import Meter, meter, transformer_body
 from harness.models.sources import resolve
 
@@ -55,7 +58,13 @@ class Student:
     """
 
     def __init__(
-        self, source: str, model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, adaptation: Adaptation | None
+        self,
+        source: str,
+        model: PreTrainedModel | PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+        adaptation: Adaptation | None,
+        *,
+        engine: EngineName = "transformers",
     ) -> None:
         self.source, self.model, self.tokenizer, self.adaptation = source, model, tokenizer, adaptation
         self.name = source.rsplit("/", 1)[-1]
@@ -64,10 +73,19 @@ class Student:
         self.ledger: Ledger | None = None
         self.meter: Meter | None = None
         self.trained_on: dict[tuple[str, str], None] = {}
+        self._vllm = VllmEngine(self) if engine == "vllm" else None
         model.get_output_embeddings().register_forward_pre_hook(_contiguous)
 
     @classmethod
-    def load(cls, source: str, *, adaptation: Adaptation | None, seed: int, device: torch.device | None = None) -> Student:
+    def load(
+        cls,
+        source: str,
+        *,
+        adaptation: Adaptation | None,
+        seed: int,
+        device: torch.device | None = None,
+        engine: EngineName = "transformers",
+    ) -> Student:
         """Loads a base model and makes it trainable as `adaptation` says (None: read only, in the compute type).
 
         Args:
@@ -83,7 +101,12 @@ class Student:
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
                 model = get_peft_model(model, _lora_config(adaptation))
-        return cls(source, model.to(device), tokenizer, adaptation)
+        return cls(source, model.to(device), tokenizer, adaptation, engine=engine)
+
+    @property
+    def engine(self) -> Engine:
+        """What generates and scores."""
+        return self._vllm or TransformersEngine(self)
 
     @property
     def body(self) -> nn.Module:
@@ -196,20 +219,15 @@ class Student:
         assert temperature > 0 or n == 1, "greedy replies are all equal: n must be 1"
         if not prompts:
             return []
-        self.model.eval()
-        with self.autocast(), torch.inference_mode():
-            replies_N_n = generate_tokens(
-                self.model,
-                [self.encode(prompt) for prompt in prompts],
-                prefixes=[self.encode(prefix) for prefix in prefixes] if prefixes is not None else [()] * len(prompts),
-                n=n,
-                max_new_tokens=max_new_tokens,
-                temperature=temperature,
-                seed=seed,
-                eos_ids=self.eos_ids,
-                pad_id=self.pad_id,
-                prefix_caches=prefix_caches,
-            )
+        replies_N_n = self.engine.generate_tokens(
+            [self.encode(prompt) for prompt in prompts],
+            prefixes=[self.encode(prefix) for prefix in prefixes] if prefixes is not None else [()] * len(prompts),
+            n=n,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+            prefix_caches=prefix_caches,
+        )
         return [[self._completion(ids, stop) for ids in replies_n] for replies_n in replies_N_n]
 
     @property
@@ -261,7 +279,14 @@ class Student:
         (folder / STUDENT_FILE).write_text(json.dumps(about, indent=1) + "\n")
 
     @classmethod
-    def restore(cls, folder: Path, *, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Student:
+    def restore(
+        cls,
+        folder: Path,
+        *,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        engine: EngineName = "transformers",
+    ) -> Student:
         """Reads a saved student for inference: adapters are merged in fp32, then cast to `dtype` (default: the compute type).
 
         Raises:
@@ -277,7 +302,7 @@ class Student:
             model = PeftModel.from_pretrained(model, folder).merge_and_unload()
         else:
             model, tokenizer = _read(folder, torch.float32)
-        return cls(about["source"], model.to(device, dtype or compute_dtype(device)), tokenizer, None)
+        return cls(about["source"], model.to(device, dtype or compute_dtype(device)), tokenizer, None, engine=engine)
 
 
 def _contiguous(head: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
