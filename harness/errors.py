@@ -61,6 +61,10 @@ class TrainingError(SelfteachError, ValueError):
     """Training cannot go on: the loss diverged, memory does not hold one example, or there is nothing to train on."""
 
 
+class EngineError(SelfteachError, RuntimeError):
+    """An inference engine is not installed, did not start, ended, or cannot hold a request."""
+
+
 class BudgetExceeded(SelfteachError, RuntimeError):
     """A charge was refused because it would overspend the ledger's budget. Methods catch it and stop."""
 
