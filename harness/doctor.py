@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 from packaging.requirements import Requirement
 
+from harness.core.energy import machine_energy, why_no_counter
 from harness.models.cache import cache_root, folder_size
 from harness.models.registry import DEFAULT_MODEL, KNOWN
 from harness.models.sources import is_cached
@@ -47,6 +48,7 @@ def run_checks() -> list[Check]:
         check_disk,
         check_bf16,
         check_gpu,
+        check_energy,
         check_cache,
         check_package_index,
     ]
@@ -163,6 +165,14 @@ def check_gpu() -> Check:
         )
     advice = "this torch is a CUDA build: `make clean`, then `make quickstart TORCH_INDEX=<PyTorch's CPU wheel index>` saves gigabytes"
     return Check("GPU", True, "none: everything runs on the CPU", advice if torch.version.cuda else "")
+
+
+def check_energy() -> Check:
+    """Whether the machine counts energy; without a counter the ledger's column is empty, and nothing else changes."""
+    counters = machine_energy().names
+    if counters:
+        return Check("energy", True, f"counted by {', '.join(counters)} (whole devices, whoever uses them)")
+    return Check("energy", True, f"not available: {why_no_counter()}", "the ledger leaves energy_j empty")
 
 
 def check_cache() -> Check:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from harness.core.energy import EnergyMeter, machine_energy
 from harness.errors import BudgetExceeded, CapReached
 
 Phase = Literal["generate", "execute", "review", "embed", "reward", "reference", "update", "policy", "score", "tune"]
@@ -43,6 +44,7 @@ class _Entry:
     padding: int = 0
     calls: int = 0
     wall_s: float = 0.0
+    energy_j: float | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class Ledger:
         bound: the account that the budget binds: "train", or "tune" while settings are searched.
         caps: further limits on the bound account.
         on_change: called (at most every 0.5 s) with the ledger, to report progress.
+        energy: the counters that phases are booked by; this machine's by default.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class Ledger:
         bound: Account = "train",
         caps: Caps | None = None,
         on_change: Callable[[Ledger], None] | None = None,
+        energy: EnergyMeter | None = None,
     ) -> None:
         assert train_flops is None or train_flops > 0, train_flops
         self.train_flops = train_flops
@@ -105,6 +109,7 @@ class Ledger:
         self.curves: list[Observation] = []
         self.notes: list[str] = []
         self._phase: Phase = "update"
+        self._energy = energy or machine_energy()
         self._entries: dict[tuple[Account, Phase, str], _Entry] = defaultdict(_Entry)
         self._started = time.monotonic()
         self._on_change, self._last_change = on_change, 0.0
@@ -129,14 +134,17 @@ class Ledger:
         """Books every charge inside the block, whatever model makes it, under `phase`; the innermost block wins."""
         assert phase in PHASES, phase
         before, self._phase = self._phase, phase
-        started = time.monotonic()
-        inner = self._wall_booked()
+        started, started_j = time.monotonic(), self._energy.read_j()
+        inner, inner_j = self._wall_booked(), self._energy_booked()
         try:
             yield
         finally:
-            # Wall time belongs to the innermost phase: what nested blocks booked is taken off this one's share.
-            nested = self._wall_booked() - inner
-            self._entries[self.account, phase, ""].wall_s += time.monotonic() - started - nested
+            # Time and energy belong to the innermost phase: what nested blocks booked is taken off this one's share.
+            entry = self._entries[self.account, phase, ""]
+            entry.wall_s += time.monotonic() - started - (self._wall_booked() - inner)
+            ended_j = self._energy.read_j()
+            if started_j is not None and ended_j is not None:
+                entry.energy_j = (entry.energy_j or 0.0) + ended_j - started_j - (self._energy_booked() - inner_j)
             self._phase = before
 
     @contextmanager
@@ -150,6 +158,9 @@ class Ledger:
 
     def _wall_booked(self) -> float:
         return sum(entry.wall_s for entry in self._entries.values())
+
+    def _energy_booked(self) -> float:
+        return sum(entry.energy_j or 0.0 for entry in self._entries.values())
 
     def spent(self, account: Account | None = None) -> float:
         """FLOPs booked to `account` (by default the bound one) so far."""
@@ -243,7 +254,10 @@ class Ledger:
         return time.monotonic() - self._started
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row per (account, phase, model): flops, tokens, padding, calls, wall_s; wall time stands on rows with model ""."""
+        """One row per (account, phase, model): flops, tokens, padding, calls, wall_s, energy_j.
+
+        Time and energy stand on rows with model ""; energy is None everywhere on a machine without a counter.
+        """
         return [
             {"account": account, "phase": phase, "model": model, **vars(entry)}
             for (account, phase, model), entry in sorted(self._entries.items())

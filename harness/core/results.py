@@ -24,6 +24,7 @@ TRIAL_COLUMNS = (
     "status",
     "device",
     "wall_s",
+    "energy_j",
     "train_flops",
     "budget_flops",
     "demonstrations",
@@ -34,7 +35,7 @@ TRIAL_COLUMNS = (
     "human_s",
     "generated_tokens_per_answer",
 )
-LEDGER_COLUMNS = ("trial_id", "method", "seed", "account", "phase", "model", "flops", "tokens", "padding", "calls", "wall_s")
+LEDGER_COLUMNS = ("trial_id", "method", "seed", "account", "phase", "model", "flops", "tokens", "padding", "calls", "wall_s", "energy_j")
 CURVE_COLUMNS = ("trial_id", "method", "seed", "curve", "step", "train_flops", "wall_s", "value")
 
 
@@ -44,7 +45,8 @@ class RunResults:
 
     Attributes:
         study: study.json: the resolved study, its plan and provenance.
-        trials: one row per method × seed; `status` is "finished", "failed" or "pending". wall_s and cost are those of training.
+        trials: one row per method × seed; `status` is "finished", "failed" or "pending". wall_s, energy_j and cost are those of training;
+            energy is NaN where no counter was read.
         samples: SAMPLE_COLUMNS + method, seed, of finished trials.
         ledger: every phase of training and scoring.
         curves: training curves on the spend axis.
@@ -121,6 +123,8 @@ class _Reader:
         row["budget_flops"] = float(self.study["budget"]["train_flops"])
         if train in stages:
             row |= self._training(train)
+            ledger = self._ledger(train)
+            row["energy_j"] = ledger.loc[ledger["account"] == "train", "energy_j"].sum(min_count=1)
         if score in stages:
             samples = self._frame(score, "samples.parquet")
             answers = samples[(samples["perturbation"] == CLEAN) & (samples["generated_tokens"] > 0)].drop_duplicates(["task", "sample_id"])
@@ -128,7 +132,7 @@ class _Reader:
             if train in stages:
                 self.samples.append(samples.assign(method=label, seed=seed))
         for stage in stages:
-            self.ledgers.append(self._frame(stage, "ledger.parquet").assign(**names))
+            self.ledgers.append(self._ledger(stage).assign(**names))
         if train in stages:
             self.curves.append(self._frame(train, "curves.parquet").assign(**names))
             corpus = self.store.folder(train) / "corpus.jsonl"
@@ -152,6 +156,11 @@ class _Reader:
             "cost_usd": price.total_usd,
             "human_s": price.human_s,
         }
+
+    def _ledger(self, stage: str) -> pd.DataFrame:
+        """A stage's ledger; one written before energy was counted has none."""
+        ledger = self._frame(stage, "ledger.parquet")
+        return ledger.astype({"energy_j": float}) if "energy_j" in ledger else ledger.assign(energy_j=float("nan"))
 
     def _frame(self, stage: str, name: str) -> pd.DataFrame:
         path = self.store.folder(stage) / name

@@ -112,3 +112,17 @@ def test_runs_are_found_by_folder_or_name(store: RunStore, tmp_path: Path, monke
 
 def test_json_of_the_study_is_kept_whole(store: RunStore) -> None:
     assert load_run(store.root).study == json.loads((store.root / "study.json").read_text())
+
+
+def test_runs_from_before_energy_was_counted_have_none_of_it(store: RunStore) -> None:
+    results = load_run(store.root)
+    assert results.ledger["energy_j"].isna().all()
+    assert results.trials["energy_j"].isna().all()
+
+
+def test_energy_of_training_is_summed_where_it_was_counted(store: RunStore) -> None:
+    path = store.folder("t-sft:slow-0") / "ledger.parquet"
+    rows = pd.concat([pd.read_parquet(path).assign(energy_j=joules) for joules in (None, 3.0, 4.5)])
+    rows.to_parquet(path)
+    trials = load_run(store.root).trials.set_index("trial_id")
+    assert trials.loc["sft:slow-0", "energy_j"] == 7.5
