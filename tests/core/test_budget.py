@@ -45,7 +45,8 @@ def test_rows_add_up_by_account_phase_and_model() -> None:
         ledger.charge("student", 20, tokens=4)
     rows = {(row["phase"], row["model"]): row for row in ledger.rows() if row["model"]}
     assert rows["generate", "student"] | {"wall_s": 0, "energy_j": None} == {
-        "account": "train", "phase": "generate", "model": "student", "flops": 30.0, "tokens": 7, "padding": 1, "calls": 2, "wall_s": 0, "energy_j": None,
+        "account": "train", "phase": "generate", "model": "student", "flops": 30.0, "tokens": 7, "padding": 1, "calls": 2,
+        "wall_s": 0, "energy_j": None,
     }  # fmt: skip
     assert rows["reward", "reward model"]["flops"] == 5
     assert sum(row["flops"] for row in ledger.rows()) == ledger.spent() == 35
