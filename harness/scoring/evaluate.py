@@ -16,11 +16,13 @@ from typing import Any
 
 import lm_eval.api.task
 import pandas as pd
+from datasets.exceptions import DatasetsError
 from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 
 from harness.core.records import CLEAN, SAMPLE_COLUMNS, Status
-from harness.errors import SpecError
+from harness.errors import SourceError, SpecError
+from harness.scoring.confidence import choice_confidence
 from harness.scoring.engine import ScoredStudent, StudentEngine
 from harness.scoring.perturbations import perturb, perturb_doc
 from harness.scoring.suites import Selection
@@ -60,7 +62,7 @@ def run(
         units = [
             _unit(selection, task, perturbation)
             for selection, task in zip(selections, _load_tasks(selections), strict=True)
-            for perturbation in (CLEAN, *(perturbations if selection.suite.evaluation else ()))
+            for perturbation in (CLEAN, *(perturbations if selection.suite.evaluation and selection.task.perturbable else ()))
         ]
         sizes = {unit.key: len(unit.task.eval_docs) if unit.indices is None else len(unit.indices) for unit in units}
         done = 0
@@ -111,7 +113,11 @@ def _load_tasks(selections: Sequence[Selection]) -> list[Any]:
             raise SpecError(
                 f"suite {selection.suite.name} names a task that lm-eval does not find in {path or 'its own tasks'}", value=name
             )
-        tasks.append(managers[path].load([name])["tasks"][name])
+        try:
+            tasks.append(managers[path].load([name])["tasks"][name])
+        except (ConnectionError, OSError, DatasetsError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise SourceError(f"the data of task {name} cannot be had (network? log-in?): {reason}") from error
     return tasks
 
 
@@ -204,6 +210,9 @@ def _unit_rows(unit: _Unit, samples: Sequence[Row], engine: StudentEngine) -> It
             if identity in unit.errors:
                 status, shown["output"] = Status.ERROR, f"{shown['output']}\n[{unit.errors[identity]}]"
             yield {**shown, "metric": name, "value": value, "status": str(status)}
+        if unit.task.OUTPUT_TYPE == "multiple_choice" and identity not in unit.errors:
+            for name, value in choice_confidence(sample).items():
+                yield {**shown, "metric": name, "value": value, "status": str(Status.SCORED)}
     for row in unit.skipped:
         empty = {"prompt": str(row.get("question", "")), "target": "", "output": row["reason"], "generated_tokens": None}
         yield {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.core import plugins
 from harness.core.budget import Ledger
+from harness.core.records import TrainingRecord
 from harness.core.suite_spec import SuiteSpec
 from harness.errors import SpecError
 from harness.instructions.ngrams import ngram_hashes
@@ -31,18 +32,23 @@ class Task:
         name: lm-eval's name of the task.
         metric: the metric that stands for the task.
         chance: what guessing scores in that metric; None where guessing scores about nothing.
-        kind: "choice" (log-likelihoods, no chat template) or "generation" (chat template, zero-shot).
+        kind: "choice" (log-likelihoods, no chat template), "generation" (chat template, zero-shot) or "membership" (no lm-eval task: the
+            losses of training texts, harness.scoring.membership).
         limit: items scored unless the study says otherwise; None is all of them.
+        items: how many there are; None where that is known only once they are loaded.
+        perturbable: whether a changed prompt asks the same thing.
         generation_suite: whether the task counts as text generation.
-        source, licence: where the items come from.
+        source, licence: where the items come from, and the licence of the data set.
     """
 
     name: str
     metric: str
-    kind: Literal["choice", "generation"]
+    kind: Literal["choice", "generation", "membership"]
     higher_is_better: bool = True
     chance: float | None = None
     limit: int | None = None
+    items: int | None = None
+    perturbable: bool = True
     generation_suite: bool = False
     source: str = ""
     licence: str = ""
@@ -55,6 +61,7 @@ class Suite:
     Attributes:
         include_path: folder with the tasks' YAML; None for lm-eval's own tasks (these read their data from the hub).
         evaluation: False for a suite of training-pool items (validation), which training may come near.
+        any_task: whatever task lm-eval has may be named; the suite lists none itself.
     """
 
     name: str
@@ -62,6 +69,20 @@ class Suite:
     tasks: tuple[Task, ...]
     include_path: Path | None = None
     evaluation: bool = True
+    any_task: bool = False
+
+
+MEMBERSHIP = Task(
+    "membership",
+    "calibrated_loss",
+    "membership",
+    higher_is_better=False,
+    limit=200,
+    perturbable=False,
+    source="the trial's own training texts and held-out ones of the same families",
+    licence="as the training pool's",
+)
+"""Not a quality: whether training texts can be told from others by their loss. Only a trial with a training record has it."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +114,7 @@ def select(specs: Sequence[SuiteSpec]) -> list[Selection]:
     chosen: list[Selection] = []
     for spec in specs:
         suite = load_suite(spec.name)
-        offered = {task.name: task for task in suite.tasks}
+        offered = _offered(suite, spec)
         limits = spec.limit if isinstance(spec.limit, dict) else {}
         for name in (*(spec.tasks or ()), *limits):
             if name not in offered:
@@ -108,6 +129,17 @@ def select(specs: Sequence[SuiteSpec]) -> list[Selection]:
     if not chosen:
         raise SpecError("at least one suite is needed", key="suites")
     return chosen
+
+
+def _offered(suite: Suite, spec: SuiteSpec) -> dict[str, Task]:
+    """The suite's tasks by name; of a suite that has any, those that are named."""
+    if not suite.any_task:
+        return {task.name: task for task in suite.tasks}
+    if spec.tasks is None:
+        raise SpecError(f"suite {suite.name} has any task of lm-eval, so name some: tasks: [arc_challenge, ...]", key="tasks")
+    from harness.scoring.lm_eval_tasks import lm_eval_task
+
+    return {name: lm_eval_task(name) for name in spec.tasks}
 
 
 def check_perturbations(names: Sequence[str]) -> None:
@@ -125,6 +157,7 @@ def score(
     ledger: Ledger,
     seed: int,
     progress: Callable[[int, int], None] | None = None,
+    training: TrainingRecord | None = None,
 ) -> pd.DataFrame:
     """Scores a student on suites, clean and (the training pool's validation apart) under each perturbation.
 
@@ -134,6 +167,7 @@ def score(
     Args:
         seed: of sampled generations, where a task samples.
         progress: called with (prompts done, prompts in all).
+        training: what the student was trained on, for the task "membership"; without it that task's row says why it has no score.
     Returns:
         One row per (suite, task, perturbation, sample_id, metric) with SAMPLE_COLUMNS. `value` is null unless status is "scored".
     Raises:
@@ -141,17 +175,25 @@ def score(
     """
     check_perturbations(perturbations)
     selections = select(suites)
+    tasks = [selection for selection in selections if selection.task.kind != "membership"]
+    import pandas as pd
+
     from harness.scoring.evaluate import run
+    from harness.scoring.membership import membership_rows
 
     with ledger.use_account("eval"), ledger.use_phase("score"):
-        return run(student, selections, perturbations, seed=seed, progress=progress)
+        frames = [run(student, tasks, perturbations, seed=seed, progress=progress)] if tasks else []
+        frames += [
+            membership_rows(student, training, selection, ledger=ledger) for selection in selections if selection.task.kind == "membership"
+        ]
+    return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
 
 
 def evaluation_ngrams(suites: Sequence[SuiteSpec]) -> frozenset[int]:
     """Hashed 8-grams of every item that `suites` evaluate, for decontamination; validation items of the training pool are left out."""
     from harness.scoring.evaluate import item_texts
 
-    selections = [selection for selection in select(suites) if selection.suite.evaluation]
+    selections = [selection for selection in select(suites) if selection.suite.evaluation and selection.task.kind != "membership"]
     return frozenset(gram for text in item_texts(selections) for gram in ngram_hashes(text))
 
 
@@ -165,6 +207,7 @@ def describe_tasks() -> list[dict[str, Any]]:
             "metric": task.metric,
             "chance": task.chance,
             "limit": task.limit,
+            "items": task.items,
             "source": task.source,
             "licence": task.licence,
         }

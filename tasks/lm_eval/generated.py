@@ -89,14 +89,15 @@ def _parameter_words(item: Instruction) -> list[str]:
     return sorted({word for value in values if isinstance(value, str | list) for word in _words(str(value))})
 
 
-def _instruction(doc: dict[str, Any]) -> Instruction:
+def instruction_of(doc: dict[str, Any]) -> Instruction:
+    """The instruction that a document carries."""
     fields = json.loads(doc["instruction"])
     return Instruction(**{**fields, "constraints": tuple(Constraint(**constraint) for constraint in fields["constraints"])})
 
 
 def judge_reasoning(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
     """`correct`: the family's own checker accepts the reply; `correct_loose`: or the reply without its first or last line or asterisks."""
-    instruction = _instruction(doc)
+    instruction = instruction_of(doc)
     return {
         "correct": float(verify(instruction, results[0]).passed),
         "correct_loose": float(verify(instruction, results[0], loose=True).passed),
@@ -105,7 +106,7 @@ def judge_reasoning(doc: dict[str, Any], results: list[str]) -> dict[str, float]
 
 def judge_constraints(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
     """`share_*`: the share of constraints met (instruction-level accuracy); `all_*`: whether all are (prompt-level accuracy)."""
-    instruction = _instruction(doc)
+    instruction = instruction_of(doc)
     strict, loose = verify(instruction, results[0]), verify(instruction, results[0], loose=True)
     return {
         "share_strict": strict.share,

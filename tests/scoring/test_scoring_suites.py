@@ -98,7 +98,7 @@ def test_one_row_per_sample_and_metric(toy: Suite) -> None:
     assert not frame.duplicated(["task", "perturbation", "sample_id", "metric"]).any()
     choice = frame[frame.task == "toy_choice"]
     assert choice[choice.status == "scored"].groupby(["perturbation", "metric"]).size().to_dict() == {
-        ("clean", "acc"): 20, ("clean", "acc_norm"): 20, ("typos", "acc"): 20, ("typos", "acc_norm"): 20,
+        (perturbation, metric): 20 for perturbation in ("clean", "typos") for metric in ("acc", "acc_norm", "confidence", "brier")
     }  # fmt: skip
     assert set(choice[choice.status == "scored"].cluster) == {f"p{n}" for n in range(10)}
     row = choice[(choice.sample_id == "c3") & (choice.perturbation == "clean") & (choice.metric == "acc")].iloc[0]

