@@ -211,7 +211,7 @@ def _corpora_of_run(run: Path) -> list[CorpusFile]:
         trials = [
             (trial["label"], seed, store.folder(trial["train_stage"]) / CORPUS)
             for trial in study["plan"]["trials"]
-            if store.finished(trial["train_stage"])
+            if store.finished(trial["train_stage"]) and not trial.get("fold")
             for seed in (study["seeds"] if trial["seedless"] else [trial["seed"]])
         ]
     except (ValueError, KeyError, TypeError) as error:

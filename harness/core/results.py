@@ -34,7 +34,19 @@ TRIAL_COLUMNS = (
     "cost_usd",
     "human_s",
     "generated_tokens_per_answer",
+    "tokens",
+    "checkpoint_stage",
+    "budget_tokens",
+    "budget_labels",
+    "budget_s",
+    "budget_usd",
 )
+_CAPS = {"tokens": "budget_tokens", "labels": "budget_labels", "seconds": "budget_s", "usd": "budget_usd"}
+CHECKPOINT_COLUMNS = (
+    "trial_id", "method", "seed", "share", "train_flops", "tokens", "wall_s", "demonstrations", "comparisons", "queries", "verifications",
+    "cost_usd", "human_s",
+)  # fmt: skip
+CHECKPOINT_SAMPLE_COLUMNS = ("suite", "task", "sample_id", "cluster", "metric", "value", "status", "method", "seed", "share")
 LEDGER_COLUMNS = ("trial_id", "method", "seed", "account", "phase", "model", "flops", "tokens", "padding", "calls", "wall_s", "energy_j")
 CURVE_COLUMNS = ("trial_id", "method", "seed", "curve", "step", "train_flops", "wall_s", "value")
 
@@ -51,6 +63,10 @@ class RunResults:
         ledger: every phase of training and scoring.
         curves: training curves on the spend axis.
         corpora: rows of corpus.jsonl by trial_id, for trials that wrote one.
+        checkpoints: what each trial had spent at each of its kept and scored students; the final one has share 1.
+        checkpoint_samples: scores of the kept students (the final ones' are in `samples`), unperturbed, without texts.
+        folds: as `trials`, of trials that were trained without the family `fold` and scored on it alone.
+        fold_samples: as `samples` with a column `fold`, of those trials.
     """
 
     run_dir: Path
@@ -62,6 +78,10 @@ class RunResults:
     corpora: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     verdicts: list[dict[str, Any]] = field(default_factory=list)
     leaderboard: dict[str, Any] = field(default_factory=dict)
+    checkpoints: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(CHECKPOINT_COLUMNS)))
+    checkpoint_samples: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(CHECKPOINT_SAMPLE_COLUMNS)))
+    folds: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*TRIAL_COLUMNS, "fold"]))
+    fold_samples: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*SAMPLE_COLUMNS, "method", "seed", "fold"]))
 
 
 def load_run(run_dir: Path | str, *, conclusions: bool = True) -> RunResults:
@@ -94,6 +114,10 @@ def load_run(run_dir: Path | str, *, conclusions: bool = True) -> RunResults:
         corpora=reader.corpora,
         verdicts=_read_json(store.root / "verdicts.json", []) if conclusions else [],
         leaderboard=_read_json(store.root / "leaderboard.json", {}) if conclusions else {},
+        checkpoints=pd.DataFrame(reader.checkpoints, columns=list(CHECKPOINT_COLUMNS)),
+        checkpoint_samples=_concat(reader.checkpoint_samples, CHECKPOINT_SAMPLE_COLUMNS),
+        folds=pd.DataFrame(reader.folds, columns=[*TRIAL_COLUMNS, "fold"]),
+        fold_samples=_concat(reader.fold_samples, (*SAMPLE_COLUMNS, "method", "seed", "fold")),
     )
 
 
@@ -110,27 +134,41 @@ class _Reader:
         self.ledgers: list[pd.DataFrame] = []
         self.curves: list[pd.DataFrame] = []
         self.corpora: dict[str, list[dict[str, Any]]] = {}
+        self.checkpoints: list[dict[str, Any]] = []
+        self.checkpoint_samples: list[pd.DataFrame] = []
+        self.folds: list[dict[str, Any]] = []
+        self.fold_samples: list[pd.DataFrame] = []
         self._cache: dict[Path, pd.DataFrame] = {}
 
     def read_trial(self, trial: dict[str, Any], seed: int) -> None:
         """Adds one trial's rows to every frame."""
-        train, score, label = trial["train_stage"], trial["score_stage"], trial["label"]
-        trial_id = f"{label}-{seed}"
+        train, score, label, fold = trial["train_stage"], trial["score_stage"], trial["label"], trial.get("fold")
+        trial_id = f"{label}-{seed}" + (f"-without-{fold}" if fold else "")
         names = {"trial_id": trial_id, "method": label, "seed": seed}
         stages = [stage for stage in (train, score) if self.store.finished(stage)]
         row: dict[str, Any] = {**names, "variant": trial["variant"], "train_stage": train, "score_stage": score}
         row["status"] = "finished" if len(stages) == 2 else "failed" if {train, score} & self.failed else "pending"
         row["budget_flops"] = float(self.study["budget"]["train_flops"])
+        row |= {_CAPS[name]: cap for name, cap in (self.study["budget"].get("caps") or {}).items()}
+        row["checkpoint_stage"] = trial.get("checkpoint_stage")
         if train in stages:
             row |= self._training(train)
             ledger = self._ledger(train)
             row["energy_j"] = ledger.loc[ledger["account"] == "train", "energy_j"].sum(min_count=1)
+            row["tokens"] = int(ledger.loc[ledger["account"] == "train", "tokens"].sum())
         if score in stages:
             samples = self._frame(score, "samples.parquet")
             answers = samples[(samples["perturbation"] == CLEAN) & (samples["generated_tokens"] > 0)].drop_duplicates(["task", "sample_id"])
             row["generated_tokens_per_answer"] = float(answers["generated_tokens"].mean()) if len(answers) else None
             if train in stages:
-                self.samples.append(samples.assign(method=label, seed=seed))
+                mine = samples.assign(method=label, seed=seed)
+                self.fold_samples.append(mine.assign(fold=fold)) if fold else self.samples.append(mine)
+        if fold:
+            self.folds.append(row | {"fold": fold})
+            return
+        if len(stages) == 2 and row["checkpoint_stage"] and self.store.finished(row["checkpoint_stage"]):
+            self._read_checkpoints(names, train, row["checkpoint_stage"])
+            stages.append(row["checkpoint_stage"])
         for stage in stages:
             self.ledgers.append(self._ledger(stage).assign(**names))
         if train in stages:
@@ -139,6 +177,13 @@ class _Reader:
             if corpus.exists():
                 self.corpora[trial_id] = _read_lines(corpus)
         self.trials.append(row)
+
+    def _read_checkpoints(self, names: dict[str, Any], train: str, scored: str) -> None:
+        path = self.store.folder(train) / "checkpoints.json"
+        for kept in _read_json(path, []):
+            price = self.pricing.cost(kept, kept["wall_s"], self.prices)
+            self.checkpoints.append({**names, **kept, "cost_usd": price.total_usd, "human_s": price.human_s})
+        self.checkpoint_samples.append(self._frame(scored, "samples.parquet").assign(**names))
 
     def _training(self, stage: str) -> dict[str, Any]:
         try:

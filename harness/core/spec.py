@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from harness.core.perturbation_spec import PerturbationSpec
 from harness.core.suite_spec import SuiteSpec
 
 
@@ -30,6 +31,8 @@ class StudentSpec(Strict):
 
     model: str = Field(min_length=1)
     adaptation: Adaptation = Adaptation()
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """What generates replies and scores them (docs/engines.md)."""
 
 
 class PoolSpec(Strict):
@@ -39,10 +42,71 @@ class PoolSpec(Strict):
     config: dict[str, Any] = {}
 
 
+class CapsSpec(Strict):
+    """Limits beside the FLOP budget, each refusing before it is passed; see harness.core.budget.Caps."""
+
+    tokens: int | None = Field(default=None, ge=1)
+    labels: int | None = Field(default=None, ge=0)
+    seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+
 class BudgetSpec(Strict):
     """What each trial may spend on training."""
 
     train_flops: float = Field(gt=0, allow_inf_nan=False)
+    caps: CapsSpec = CapsSpec()
+
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class CheckpointsSpec(Strict):
+    """Students kept along each run, at these shares of its budget, and what they are scored on (default: the study's suites), clean."""
+
+    shares: list[Share] = Field(default=[0.25, 0.5, 0.75], min_length=1)
+    suites: list[SuiteSpec] | None = Field(default=None, min_length=1)
+
+    @field_validator("shares")
+    @classmethod
+    def _rising(cls, shares: list[float]) -> list[float]:
+        if sorted(set(shares)) != shares:
+            raise ValueError("shares must be different and rising")
+        return shares
+
+
+class TuneSpec(Strict):
+    """A search of settings before training: every method gets `flops` on account "tune", shared evenly by its candidates and seeds.
+
+    `grids` replaces the grid that a method declares: by its label or name, dotted keys of its configuration with the values to try.
+    Candidates are scored on `suites`, which must be validation suites of the training pool.
+    """
+
+    flops: float = Field(gt=0, allow_inf_nan=False)
+    seeds: list[int] = Field(default=[1000], min_length=1)
+    grids: dict[str, dict[str, list[Any]]] = {}
+    suites: list[SuiteSpec] = Field(default=[SuiteSpec(name="pool_validation")], min_length=1)
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: list[int]) -> list[int]:
+        return _different_seeds(seeds)
+
+
+class FoldsSpec(Strict):
+    """Leave-one-family-out training: for each family a further run of every trial without it in the pool, scored on it alone."""
+
+    leave_out: list[str] | None = Field(default=None, min_length=1)
+    each: Literal["families"] | None = None
+    """families: every family of the pool in turn."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> FoldsSpec:
+        if (self.leave_out is None) == (self.each is None):
+            raise ValueError("expected either leave_out (a list of families) or each: families")
+        if self.leave_out is not None and len(set(self.leave_out)) < len(self.leave_out):
+            raise ValueError("each family may be left out once")
+        return self
 
 
 class MethodSpec(Strict):
@@ -84,17 +148,28 @@ class StudySpec(Strict):
     seeds: list[int] = Field(min_length=1)
     methods: list[MethodSpec] = Field(min_length=1)
     suites: list[SuiteSpec] = Field(min_length=1)
-    perturbations: list[str] = []
+    perturbations: list[PerturbationSpec] = []
     claims: list[str] = []
     prices: dict[str, Any] = {}
     planning: PlanningSpec = PlanningSpec()
+    checkpoints: CheckpointsSpec | None = None
+    tune: TuneSpec | None = None
+    tuned: str | None = Field(default=None, min_length=1)
+    """A run, or its tuned.json, whose tuned settings this study takes; what the study sets itself wins."""
+    folds: FoldsSpec | None = None
 
     @field_validator("seeds")
     @classmethod
     def _seeds_differ(cls, seeds: list[int]) -> list[int]:
-        if len(set(seeds)) < len(seeds) or min(seeds) < 0:
-            raise ValueError("seeds must be different non-negative whole numbers")
-        return seeds
+        return _different_seeds(seeds)
+
+    @model_validator(mode="after")
+    def _tuned_once_and_apart(self) -> StudySpec:
+        if self.tune is not None and self.tuned is not None:
+            raise ValueError("expected either tune (search settings here) or tuned (take those of another run)")
+        if self.tune is not None and (shared := sorted(set(self.tune.seeds) & set(self.seeds))):
+            raise ValueError(f"tune.seeds: {shared[0]} is also a training seed; settings must not be chosen on the runs they are judged by")
+        return self
 
     @field_validator("methods")
     @classmethod
@@ -107,10 +182,17 @@ class StudySpec(Strict):
 
     @field_validator("perturbations")
     @classmethod
-    def _perturbations_differ(cls, perturbations: list[str]) -> list[str]:
-        if len(set(perturbations)) < len(perturbations):
-            raise ValueError("each perturbation may be listed once")
+    def _perturbations_differ(cls, perturbations: list[PerturbationSpec]) -> list[PerturbationSpec]:
+        labels = [perturbation.label for perturbation in perturbations]
+        if len(set(labels)) < len(labels):
+            raise ValueError("each perturbation may be listed once with one strength and seed")
         return perturbations
+
+
+def _different_seeds(seeds: list[int]) -> list[int]:
+    if len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise ValueError("seeds must be different non-negative whole numbers")
+    return seeds
 
 
 def load_study(path: Path | str) -> StudySpec:

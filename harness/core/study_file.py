@@ -6,8 +6,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from harness.core import plugins
-from harness.core.spec import StudySpec
+from harness.core import grid, plugins
+from harness.core.grid import Grid
+from harness.core.spec import CheckpointsSpec, FoldsSpec, MethodSpec, StudySpec, TuneSpec
 from harness.core.suite_spec import SuiteSpec
 from harness.core.yaml_file import Location, YamlFile, key_path
 from harness.errors import SpecError
@@ -33,6 +34,16 @@ class StudyFile:
         self._check_student(study)
         self._check_plugins(study)
         self._check_claims(study)
+        if study.checkpoints is not None:
+            self._check_checkpoints(study, study.checkpoints)
+        if study.tune is not None:
+            self._check_tune(study, study.tune)
+        if study.folds is not None:
+            self._check_folds(study, study.folds)
+        if study.tuned is not None:
+            study = import_module("harness.core.tuned").take(study, self._file)
+            for index, method in enumerate(study.methods):
+                self._check_config("methods", method.name, method.config, ("methods", index))
         return study
 
     def _check_student(self, study: StudySpec) -> None:
@@ -56,9 +67,11 @@ class StudyFile:
                     raise self._file.fail(f"task {task} of suite {suite.name} is asked for twice", ("suites", index))
                 chosen.add((suite.name, task))
         known = import_module("harness.scoring.perturbations").PERTURBATIONS
-        for index, name in enumerate(study.perturbations):
-            if name not in known:
-                raise self._file.fail("unknown perturbation", ("perturbations", index), name, known)
+        for index, perturbation in enumerate(study.perturbations):
+            if perturbation.name not in known:
+                raise self._file.fail("unknown perturbation", ("perturbations", index), perturbation.name, known)
+            if perturbation.strength is not None and not known[perturbation.name].adjustable:
+                raise self._file.fail(f"{perturbation.name} has no strength to set", ("perturbations", index), perturbation.label)
         self._file.validated(import_module("harness.scoring.cost").Prices, study.prices, ("prices",))
 
     def _check_config(self, kind: plugins.Kind, name: str, config: dict[str, Any], at: Location) -> None:
@@ -73,12 +86,63 @@ class StudyFile:
             raise self._file.fail("unknown suite", (*at, "name"), suite.name, plugins.names("suites"))
         offered = [task.name for task in plugins.load("suites", suite.name, file=self.path).tasks]
         for index, name in enumerate(suite.tasks or ()):
-            if name not in offered:
+            if name not in offered and not self._is_robust(name, offered, (*at, "tasks", index)):
                 raise self._file.fail(f"suite {suite.name} has no such task", (*at, "tasks", index), name, offered)
         for name in suite.limit if isinstance(suite.limit, dict) else ():
             if name not in offered:
                 raise self._file.fail(f"suite {suite.name} has no such task", (*at, "limit", name), name, offered)
         return offered if suite.tasks is None else list(suite.tasks)
+
+    def _check_checkpoints(self, study: StudySpec, checkpoints: CheckpointsSpec) -> None:
+        final = {(suite.name, task) for suite in study.suites for task in self._check_suite(suite, ("suites",))}
+        for index, suite in enumerate(checkpoints.suites or ()):
+            at: Location = ("checkpoints", "suites", index)
+            for task in self._check_suite(suite, at):
+                if (suite.name, task) not in final:
+                    raise self._file.fail("checkpoints can be scored only on what the study scores", at, task, [name for _, name in final])
+
+    def _check_tune(self, study: StudySpec, tune: TuneSpec) -> None:
+        for index, suite in enumerate(tune.suites):
+            self._check_suite(suite, ("tune", "suites", index))
+            if plugins.load("suites", suite.name).evaluation:
+                valid = [name for name in plugins.names("suites") if not plugins.load("suites", name).evaluation]
+                text = "settings are chosen on a validation suite only, never on one that the study is judged by"
+                raise self._file.fail(text, ("tune", "suites", index), suite.name, valid)
+        labels = [method.label for method in study.methods]
+        names = [*labels, *(method.name for method in study.methods if method.name not in labels)]
+        for name, tried in tune.grids.items():
+            if name not in names:
+                raise self._file.fail("no method of this study", ("tune", "grids", name), name, names)
+            for method in study.methods:
+                if name in (method.label, method.name):
+                    self._check_grid(method, tried, ("tune", "grids", name))
+
+    def _check_grid(self, method: MethodSpec, tried: Grid, at: Location) -> None:
+        plugin = plugins.load("methods", method.name)
+        keys = grid.dotted_keys(plugin.Config)
+        for key, values in tried.items():
+            if key not in keys:
+                raise self._file.fail(f"{method.name} has no such setting", (*at, key), key, keys)
+            if grid.is_set(method.config, key):
+                raise self._file.fail(f"methods sets it for {method.label} already; leave it out here or there", (*at, key))
+            if not values:
+                raise self._file.fail("must have at least one value", (*at, key))
+            for index, value in enumerate(values):
+                try:
+                    self._file.validated(plugin.Config, grid.with_values(method.config, {key: value}), ("methods",))
+                except SpecError as error:
+                    raise self._file.fail(error.expected, (*at, key, index), value) from None
+
+    def _check_folds(self, study: StudySpec, folds: FoldsSpec) -> None:
+        pool = plugins.load("pools", study.pool.name)
+        if not hasattr(pool, "without"):
+            raise self._file.fail(f"pool {study.pool.name} has no families to leave out", ("folds",))
+        families = list(pool.families(pool.Config(**study.pool.config)))
+        for index, family in enumerate(folds.leave_out or ()):
+            if family not in families:
+                raise self._file.fail("the study's pool has no such family", ("folds", "leave_out", index), family, families)
+        if len(families) < 2:
+            raise self._file.fail("a pool of one family has nothing to train on without it", ("folds",))
 
     def _check_claims(self, study: StudySpec) -> None:
         claims = import_module("harness.verdicts.claims")

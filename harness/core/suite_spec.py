@@ -22,6 +22,8 @@ class SuiteSpec(BaseModel):
     name: str
     limit: Limit | dict[str, Limit] | None = None
     tasks: tuple[str, ...] | None = Field(default=None, min_length=1)
+    families: tuple[str, ...] | None = Field(default=None, min_length=1, exclude_if=lambda families: families is None)
+    """Only items of these families, of tasks whose items say which family they are of; left out of records where it is not used."""
 
     @model_validator(mode="before")
     @classmethod

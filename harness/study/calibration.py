@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core import provenance
 from harness.core.journal import Event, Journal
 from harness.core.spec import StudySpec
+from harness.core.suite_spec import SuiteSpec
 from harness.errors import StoreError
 from harness.scoring.suites import select
-from harness.study.plan import Plan, Stage
+from harness.study.plan import Plan, Stage, checkpoint_suites
 
 DEFAULT_TRAIN_FLOPS_PER_S = 3e10
 """One thread of a busy 2-core machine with bf16: LoRA on SmolLM2-135M, evolving and answering included (measured 3.1e10 and 3.4e10)."""
@@ -31,9 +32,12 @@ class Calibration:
 
     def seconds(self, study: StudySpec, stage: Stage, spends: bool = True) -> float:
         """Predicted duration of a stage."""
-        if stage.kind == "score":
-            return planned_items(study) / self.score_items_per_s
-        return study.budget.train_flops / self.train_flops_per_s if spends else 5.0
+        scoring_s = stage_items(study, stage) / self.score_items_per_s
+        training_s = float(stage.content.get("train_flops", 0.0)) / self.train_flops_per_s if spends else 5.0
+        if stage.kind == "train":
+            cap_s = study.budget.caps.seconds
+            return min(training_s, cap_s) if cap_s is not None else training_s
+        return scoring_s + (training_s if stage.kind == "tune" else 0.0)
 
 
 def calibrate(runs: Path, threads: int) -> Calibration:
@@ -46,7 +50,7 @@ def calibrate(runs: Path, threads: int) -> Calibration:
         if event.get("event") == "stage_finished" and event.get("host") == host and event.get("threads") == threads
     ]
     train = _rate((event["flops"], event["wall_s"]) for event in events if event["kind"] == "train" and event["flops"] > 0)
-    score = _rate((event["items"], event["wall_s"]) for event in events if event["kind"] == "score")
+    score = _rate((event["items"], event["wall_s"]) for event in events if event["kind"] in ("score", "checkpoints"))
     if train and score:
         source = f"measured in {len(events)} stages on this machine"
     elif train or score:
@@ -66,8 +70,25 @@ def _readable(path: Path) -> list[Event]:
 
 
 def planned_items(study: StudySpec) -> int:
-    """Items that one score stage scores: every task's limit, clean and under each perturbation."""
-    return sum(selection.limit or DEFAULT_ITEMS for selection in select(study.suites)) * (1 + len(study.perturbations))
+    """Items that a trial's score stage scores: every task's limit, clean and under each perturbation."""
+    return _items(study.suites) * (1 + len(study.perturbations))
+
+
+def stage_items(study: StudySpec, stage: Stage) -> int:
+    """Items that a stage scores; 0 for one that only trains."""
+    if stage.kind == "tune":
+        return _items(study.tune.suites) if study.tune is not None else 0
+    if stage.kind == "checkpoints":
+        shares = study.checkpoints.shares if study.checkpoints is not None else []
+        return _items(checkpoint_suites(study)) * len(shares)
+    if stage.kind == "score":
+        suites = [SuiteSpec(**{key: value for key, value in suite.items() if key != "from"}) for suite in stage.content["suites"]]
+        return _items(suites) * (1 + len(stage.content["perturbations"]))
+    return 0
+
+
+def _items(suites: Sequence[SuiteSpec]) -> int:
+    return sum(selection.limit or DEFAULT_ITEMS for selection in select(suites))
 
 
 def predict(study: StudySpec, plan: Plan, calibration: Calibration) -> dict[str, float]:
@@ -80,8 +101,10 @@ def makespan_s(plan: Plan, seconds: Mapping[str, float], done: set[str], workers
     """Predicted wall seconds of the stages not yet done, on `workers` workers: greedy, longest chain first."""
     free = [0.0] * workers
     chains = []
-    for trial in {(trial.train_stage, trial.score_stage) for trial in plan.trials}:
+    for trial in {tuple(trial.stages) for trial in plan.trials}:
         chains.append(sum(seconds[stage] for stage in trial if stage not in done))
+    # Candidates of one method are tried side by side, before its trials: a lower bound where few methods are tuned on many workers.
+    chains += [seconds[stage.id] for stage in plan.stages.values() if stage.kind == "tune" and stage.id not in done]
     for chain in sorted(chains, reverse=True):
         free[free.index(min(free))] += chain
     return max(free)

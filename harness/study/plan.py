@@ -1,7 +1,8 @@
 """From a study to trials and stages, each stage under an id hashed from everything that determines its result.
 
 A stage's id covers its part of the spec, the seed, the student's weights, package versions, device, threads and what it builds on; it does
-not cover the study's name. Equal ids are computed once: methods without randomness (`seedless`) serve all seeds.
+not cover the study's name. Equal ids are computed once: methods without randomness (`seedless`) serve all seeds. What a study does not
+ask for (checkpoints, tuning, caps, folds) leaves no trace in ids, so that runs made before these existed stay valid.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from harness.core import plugins, provenance
-from harness.core.spec import MethodSpec, StudySpec
+from harness.core import grid, plugins, provenance
+from harness.core.spec import MethodSpec, PoolSpec, StudySpec
+from harness.core.suite_spec import SuiteSpec
+from harness.models.engines.vllm_install import require_vllm
 
-StageKind = Literal["train", "score"]
+StageKind = Literal["train", "score", "checkpoints", "tune"]
+"""checkpoints: scores the students kept along a run. tune: trains one candidate of a grid and scores it on the validation suites."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +31,21 @@ class Stage:
     seed: int
     inputs: tuple[str, ...]
     content: dict[str, Any]
+    note: str = ""
+    """What tells it from others of its kind, label and seed: the candidate's values, the family left out."""
 
     @property
     def name(self) -> str:
         """How messages call it."""
-        return f"{self.kind} {self.label} seed {self.seed}"
+        return f"{self.kind} {self.label} seed {self.seed}" + (f" ({self.note})" if self.note else "")
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A method under one configuration with one training seed. `seedless` trials stand for every seed of the study."""
+    """A method under one configuration with one training seed. `seedless` trials stand for every seed of the study.
+
+    `fold` names the family that a trial of a cross-validation leaves out of the pool; it is scored on that family alone.
+    """
 
     id: str
     method: str
@@ -46,6 +55,14 @@ class Trial:
     seedless: bool
     train_stage: str
     score_stage: str
+    checkpoint_stage: str | None = None
+    tune_stages: tuple[str, ...] = ()
+    fold: str | None = None
+
+    @property
+    def stages(self) -> list[str]:
+        """Ids of the trial's own stages, in order."""
+        return [stage for stage in (self.train_stage, self.score_stage, self.checkpoint_stage) if stage]
 
 
 @dataclass(frozen=True)
@@ -81,18 +98,127 @@ def plan_study(study: StudySpec, *, weights: str, setting: Setting) -> Plan:
         weights: sha256 of the student's weights.
         setting: what the machine contributes.
     """
-    stages: dict[str, Stage] = {}
-    trials = []
-    for method in study.methods:
-        seedless = bool(getattr(plugins.load("methods", method.name), "seedless", False))
-        for seed in study.seeds[:1] if seedless else study.seeds:
-            train = _train_stage(study, method, seed, weights=weights, setting=setting)
-            score = _score_stage(study, method, seed, train, setting=setting)
-            stages.setdefault(train.id, train)
-            stages.setdefault(score.id, score)
-            trial_id = f"{method.label}-{'all' if seedless else seed}"
-            trials.append(Trial(trial_id, method.name, method.variant, method.label, seed, seedless, train.id, score.id))
-    return Plan(trials, stages, setting)
+    return _Planner(study, weights, setting).plan()
+
+
+class _Planner:
+    def __init__(self, study: StudySpec, weights: str, setting: Setting) -> None:
+        self.study, self.weights, self.setting = study, weights, setting
+        self.versions = provenance.versions()
+        if study.student.engine == "vllm":
+            self.versions["engine"] = require_vllm().version
+        self.stages: dict[str, Stage] = {}
+        self.trials: list[Trial] = []
+
+    def plan(self) -> Plan:
+        for method in self.study.methods:
+            seedless = bool(getattr(plugins.load("methods", method.name), "seedless", False))
+            tuning = [] if seedless or self.study.tune is None else self._tune_stages(method)
+            for seed in self.study.seeds[:1] if seedless else self.study.seeds:
+                self._trial(method, seed, seedless, tuning)
+                for family in folds(self.study):
+                    self._trial(method, seed, seedless, tuning, fold=family)
+        return Plan(self.trials, self.stages, self.setting)
+
+    def _trial(self, method: MethodSpec, seed: int, seedless: bool, tuning: list[Stage], fold: str | None = None) -> None:
+        # An untrained student is the same without any family.
+        pool = self.study.pool if fold is None or seedless else pool_without(self.study.pool, fold)
+        train = self._add(self._train_stage(method, seed, pool, tuning, "" if seedless else fold or ""))
+        score = self._add(self._score_stage(method, seed, train, fold))
+        kept = self.study.checkpoints is not None and not seedless and fold is None
+        checkpoints = self._add(self._checkpoint_stage(method, seed, train)).id if kept else None
+        tuned = tuple(stage.id for stage in tuning)
+        trial_id = f"{method.label}-{'all' if seedless else seed}" + (f"-without-{fold}" if fold else "")
+        self.trials.append(
+            Trial(trial_id, method.name, method.variant, method.label, seed, seedless, train.id, score.id, checkpoints, tuned, fold)
+        )
+
+    def _add(self, stage: Stage) -> Stage:
+        return self.stages.setdefault(stage.id, stage)
+
+    def _tune_stages(self, method: MethodSpec) -> list[Stage]:
+        tune = self.study.tune
+        assert tune is not None
+        tried = grid.candidates(method_grid(self.study, method))
+        flops = tune.flops / max(1, len(tried) * len(tune.seeds))
+        found = []
+        for values in tried:
+            for seed in tune.seeds:
+                content = {
+                    **self._training(method.model_copy(update={"config": grid.with_values(method.config, values)}), seed, self.study.pool),
+                    "kind": "tune",
+                    "values": values,
+                    "train_flops": flops,
+                    "validation": self._suites(tune.suites),
+                }
+                found.append(self._add(Stage(stage_id(content), "tune", method.label, seed, (), content, grid.written(values))))
+        return found
+
+    def _train_stage(self, method: MethodSpec, seed: int, pool: PoolSpec, tuning: list[Stage], note: str) -> Stage:
+        content = {"kind": "train", **self._training(method, seed, pool)}
+        if tuning:
+            content["tuned"] = [stage.id for stage in tuning]
+        if self.study.checkpoints is not None:
+            content["checkpoints"] = self.study.checkpoints.shares
+        inputs = tuple(stage.id for stage in tuning)
+        return Stage(stage_id(content), "train", method.label, seed, inputs, content, note and f"without {note}")
+
+    def _training(self, method: MethodSpec, seed: int, pool: PoolSpec) -> dict[str, Any]:
+        # Configurations are hashed as the plug-in completes them, so that writing out a default changes nothing.
+        study = self.study
+        method_config = plugins.load("methods", method.name).Config(**method.config).model_dump(mode="json")
+        pool_config = plugins.load("pools", pool.name).Config(**pool.config).model_dump(mode="json")
+        content = {
+            "method": {"name": method.name, "config": method_config, "from": plugins.distribution("methods", method.name)},
+            "pool": {"name": pool.name, "config": pool_config, "from": plugins.distribution("pools", pool.name)},
+            "seed": seed,
+            "student": {"weights": self.weights, "adaptation": study.student.adaptation.model_dump(mode="json")},
+            "train_flops": study.budget.train_flops,
+            # The pool keeps clear of every evaluation item, so the suites shape what is trained on.
+            "suites": [suite.model_dump(mode="json") for suite in study.suites if plugins.load("suites", suite.name).evaluation],
+            "setting": asdict(self.setting),
+            "versions": self.versions,
+        }
+        caps = study.budget.caps.model_dump(mode="json", exclude_none=True)
+        if caps:
+            content["caps"] = caps | ({"prices": study.prices} if "usd" in caps else {})
+        return content
+
+    def _score_stage(self, method: MethodSpec, seed: int, train: Stage, fold: str | None) -> Stage:
+        suites = self.study.suites if fold is None else fold_suites(self.study, fold)
+        perturbations = [each.model_dump(mode="json", exclude_defaults=True) for each in self.study.perturbations] if fold is None else []
+        content = self._scoring("score", train, suites) | {"perturbations": perturbations}
+        return Stage(stage_id(content), "score", method.label, seed, (train.id,), content, f"on {fold}" if fold else "")
+
+    def _checkpoint_stage(self, method: MethodSpec, seed: int, train: Stage) -> Stage:
+        content = self._scoring("checkpoints", train, checkpoint_suites(self.study))
+        return Stage(stage_id(content), "checkpoints", method.label, seed, (train.id,), content)
+
+    def _scoring(self, kind: StageKind, train: Stage, suites: list[SuiteSpec]) -> dict[str, Any]:
+        return {
+            "kind": kind,
+            "inputs": [train.id],
+            "suites": self._suites(suites),
+            "setting": asdict(self.setting),
+            "versions": self.versions,
+        }
+
+    def _suites(self, suites: list[SuiteSpec]) -> list[dict[str, Any]]:
+        return [{**suite.model_dump(mode="json"), "from": plugins.distribution("suites", suite.name)} for suite in suites]
+
+
+def checkpoint_suites(study: StudySpec) -> list[SuiteSpec]:
+    """What students kept along the runs are scored on."""
+    return (study.checkpoints.suites if study.checkpoints else None) or study.suites
+
+
+def method_grid(study: StudySpec, method: MethodSpec) -> dict[str, list[Any]]:
+    """What tuning tries for a method: the study's grid for its label or name, else the one it declares, less what the study sets itself."""
+    assert study.tune is not None
+    own = study.tune.grids.get(method.label, study.tune.grids.get(method.name))
+    if own is not None:
+        return own
+    return grid.unset(getattr(plugins.load("methods", method.name), "grid", {}), method.config)
 
 
 def local_setting(threads: int) -> Setting:
@@ -111,32 +237,25 @@ def stage_id(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _train_stage(study: StudySpec, method: MethodSpec, seed: int, *, weights: str, setting: Setting) -> Stage:
-    # Configurations are hashed as the plug-in completes them, so that writing out a default changes nothing.
-    method_config = plugins.load("methods", method.name).Config(**method.config).model_dump(mode="json")
-    pool_config = plugins.load("pools", study.pool.name).Config(**study.pool.config).model_dump(mode="json")
-    content = {
-        "kind": "train",
-        "method": {"name": method.name, "config": method_config, "from": plugins.distribution("methods", method.name)},
-        "pool": {"name": study.pool.name, "config": pool_config, "from": plugins.distribution("pools", study.pool.name)},
-        "seed": seed,
-        "student": {"weights": weights, "adaptation": study.student.adaptation.model_dump(mode="json")},
-        "train_flops": study.budget.train_flops,
-        # The pool keeps clear of every evaluation item, so the suites shape what is trained on.
-        "suites": [suite.model_dump(mode="json") for suite in study.suites if plugins.load("suites", suite.name).evaluation],
-        "setting": asdict(setting),
-        "versions": provenance.versions(),
-    }
-    return Stage(stage_id(content), "train", method.label, seed, (), content)
+def folds(study: StudySpec) -> list[str]:
+    """The families that are left out of training in turn."""
+    if study.folds is None:
+        return []
+    if study.folds.leave_out is not None:
+        return study.folds.leave_out
+    pool = plugins.load("pools", study.pool.name)
+    return list(pool.families(pool.Config(**study.pool.config)))
 
 
-def _score_stage(study: StudySpec, method: MethodSpec, seed: int, train: Stage, *, setting: Setting) -> Stage:
-    content = {
-        "kind": "score",
-        "inputs": [train.id],
-        "suites": [{**suite.model_dump(mode="json"), "from": plugins.distribution("suites", suite.name)} for suite in study.suites],
-        "perturbations": study.perturbations,
-        "setting": asdict(setting),
-        "versions": provenance.versions(),
-    }
-    return Stage(stage_id(content), "score", method.label, seed, (train.id,), content)
+def pool_without(pool: PoolSpec, family: str) -> PoolSpec:
+    """The pool less one family."""
+    plugin = plugins.load("pools", pool.name)
+    config = plugin.without(plugin.Config(**pool.config), family)
+    return PoolSpec(name=pool.name, config=config.model_dump(mode="json"))
+
+
+def fold_suites(study: StudySpec, family: str) -> list[SuiteSpec]:
+    """What a trial that was trained without `family` is scored on: that family's items of the pool's validation tasks."""
+    pool = plugins.load("pools", study.pool.name)
+    suite, task = pool.family_task
+    return [SuiteSpec(name=suite, tasks=(task,), families=(family,))]

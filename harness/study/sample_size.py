@@ -101,7 +101,7 @@ def study_costs(
         trained_usd: dollars of one training run of each method, labels included, as far as an earlier run has counted them.
     """
     seed = study.seeds[0]
-    trials = [trial for trial in plan.trials if trial.seed == seed and not trial.seedless]
+    trials = [trial for trial in plan.trials if trial.seed == seed and not trial.seedless and trial.fold is None]
     train_h = {trial.label: seconds[trial.train_stage] / 3600 for trial in trials}
     items = sum(selection.limit or DEFAULT_ITEMS for selection in select(study.suites))
     item_h = sum(seconds[trial.score_stage] for trial in trials) / 3600 / items

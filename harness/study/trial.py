@@ -1,4 +1,4 @@
-"""The two stages of a trial, as run inside a worker: train a student under a ledger, score a finished student.
+"""The stages of a trial, as run inside a worker: train a student (harness.study.training), score it, score those kept along its run.
 
 Random streams are named by the trial's seed and a purpose, never by the study. Streams that methods share (the pool's seeds, the adapters'
 initialisation, torch's own generator) do not name the method either, so trials with one seed start alike; what a method draws later comes
@@ -7,56 +7,50 @@ from a stream of its own.
 
 from __future__ import annotations
 
+import inspect
 import json
 import random
 import resource
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from harness.core import plugins, provenance
-from harness.core.budget import Ledger, Observation
-from harness.core.records import SAMPLE_COLUMNS
-from harness.core.spec import StudySpec
+from harness.core import provenance
+from harness.core.budget import Ledger
+from harness.core.records import SAMPLE_COLUMNS, TrainingRecord
 from harness.core.store import Meta, RunStore
-from harness.core.suite_spec import SuiteSpec
-from harness.errors import SpecError
+from harness.models.engines.base import EngineName
 from harness.models.student import Student
 from harness.scoring import suites as scoring
-from harness.seeds import generator, seed_from
-from harness.study.fingerprint import code_fingerprint, method_of
-from harness.study.plan import Stage
+from harness.study.fingerprint import code_fingerprint
 from harness.study.progress import ProgressWriter
-
-ITEM = ["suite", "task", "perturbation", "sample_id"]
-"""One scored item: samples have a row for each of its metrics."""
-LEDGER_COLUMNS = ("account", "phase", "model", "flops", "tokens", "padding", "calls", "wall_s")
-CURVE_COLUMNS = tuple(Observation.__dataclass_fields__)
-
-
-@dataclass(frozen=True)
-class StageTask:
-    """A stage with what a worker needs to do it."""
-
-    run_dir: Path
-    study: StudySpec
-    stage: Stage
-    threads: int
-    planned_items: int
-    """Items that a score stage will score, for its progress bar; 0 where unknown."""
+from harness.study.stage import (
+    CHECKPOINT_MODELS,
+    CHECKPOINTS,
+    HELD_OUT,
+    ITEM,
+    TRAINED_ON,
+    StageTask,
+    read_pairs,
+    score_seed,
+    spent_by_account,
+    suite_spec,
+    torch_seed,
+    write_accounts,
+)
+from harness.study.training import run_train_stage, run_tune_stage
 
 
 def run_stage(task: StageTask) -> Meta:
     """Does one stage and publishes its folder; returns its meta.json."""
     store, stage = RunStore(task.run_dir), task.stage
-    unit, total = ("FLOPs", task.study.budget.train_flops) if stage.kind == "train" else ("items", float(task.planned_items))
+    trains = stage.kind in ("train", "tune")
+    unit, total = ("FLOPs", float(stage.content["train_flops"])) if trains else ("items", float(task.planned_items))
     progress = ProgressWriter(
         store.progress, stage=stage.id, label=f"{stage.label} seed {stage.seed}", kind=stage.kind, unit=unit, total=total
     )
@@ -65,8 +59,7 @@ def run_stage(task: StageTask) -> Meta:
 
     def fill(folder: Path) -> Meta:
         started = time.monotonic()
-        run = run_train_stage if stage.kind == "train" else run_score_stage
-        found = run(task, folder, progress)
+        found = _RUN[stage.kind](task, folder, progress)
         return {
             "id": stage.id,
             "kind": stage.kind,
@@ -88,50 +81,20 @@ def run_stage(task: StageTask) -> Meta:
         progress.close()
 
 
-def run_train_stage(task: StageTask, folder: Path, progress: ProgressWriter) -> Meta:
-    """Trains one student and writes its model, ledger and curves into `folder`; what the method itself writes lies beside them."""
-    study, stage = task.study, task.stage
-    method = method_of(study, stage.label)
-    ledger = Ledger(study.budget.train_flops, on_change=lambda ledger: progress.report(ledger.spent(), phase=ledger.phase))
-    student = Student.load(study.student.model, adaptation=study.student.adaptation, seed=_torch_seed("trial", stage.seed, "init"))
-    student.attach(ledger)
-    ngrams = evaluation_ngrams(study.suites)
-    pool_class, method_class = plugins.load("pools", study.pool.name), plugins.load("methods", method.name)
-    pool_config = pool_class.Config(**study.pool.config)
-    pool = pool_class(pool_config, ledger=ledger, rng=generator("trial", stage.seed, "pool"), ngrams=ngrams)
-    torch.manual_seed(_torch_seed("trial", stage.seed, "torch"))
-    trained = method_class().train(
-        student,
-        pool,
-        ledger,
-        rng=generator("trial", stage.seed, "method", method.name),
-        config=method_class.Config(**method.config),
-        out=folder,
-    )
-    if not getattr(method_class, "seedless", False) and ledger.spent() == 0:
-        # Scored, it would pass for a trained student.
-        raise SpecError(
-            f"too small: {stage.label} could not afford a single step", key="budget.train_flops", value=study.budget.train_flops
-        )
-    trained.save(folder / "model")
-    write_accounts(ledger, folder)
-    return {"counters": ledger.counters, "spent": spent_by_account(ledger), "budget_flops": study.budget.train_flops}
-
-
 def run_score_stage(task: StageTask, folder: Path, progress: ProgressWriter) -> Meta:
     """Scores the student of the upstream train stage and writes samples.parquet and the ledger into `folder`."""
-    study, stage = task.study, task.stage
+    stage = task.stage
     (upstream,) = stage.inputs
-    student = Student.restore(RunStore(task.run_dir).folder(upstream) / "model")
+    trained = RunStore(task.run_dir).folder(upstream)
     ledger = Ledger(account="eval")
-    student.attach(ledger)
     samples = scoring.score(
-        student,
-        study.suites,
-        study.perturbations,
+        _restored(trained / "model", ledger, task.study.student.engine),
+        [suite_spec(suite) for suite in stage.content["suites"]],
+        task.study.perturbations if stage.content["perturbations"] else [],
         ledger=ledger,
         seed=score_seed(),
         progress=lambda done, total: progress.report(done, total, phase="score"),
+        **_training_record(trained),
     )
     assert list(samples.columns) == list(SAMPLE_COLUMNS), list(samples.columns)
     samples.to_parquet(folder / "samples.parquet", index=False)
@@ -139,44 +102,59 @@ def run_score_stage(task: StageTask, folder: Path, progress: ProgressWriter) -> 
     return {"counters": ledger.counters, "spent": spent_by_account(ledger), "items": len(samples.drop_duplicates(ITEM))}
 
 
-def score_seed() -> int:
-    """The seed of perturbations and item subsets: one for all trials, or their samples would not be paired."""
-    return _torch_seed("score")
+def run_checkpoints_stage(task: StageTask, folder: Path, progress: ProgressWriter) -> Meta:
+    """Scores the students kept along a run; samples.parquet has a column `share` more. Equal weights are scored once."""
+    stage = task.stage
+    (upstream,) = stage.inputs
+    store = RunStore(task.run_dir)
+    trained, files = store.folder(upstream), store.meta(upstream)["files"]
+    kept, suites = json.loads((trained / CHECKPOINTS).read_text())[:-1], [suite_spec(suite) for suite in stage.content["suites"]]
+    ledger = Ledger(account="eval")
+    by_weights: dict[tuple[str, ...], pd.DataFrame] = {}
+    frames, scored = [], 0
+    for place, checkpoint in enumerate(kept):
+        name = f"{CHECKPOINT_MODELS}/{checkpoint['share']:g}"
+        weights = tuple(files[file] for file in sorted(files) if file.startswith(f"{name}/") and file.endswith(".safetensors"))
+        if weights not in by_weights:
+
+            def report(done: int, total: int, place: int = place) -> None:
+                progress.report(place * total + done, len(kept) * total, phase=f"checkpoint {place + 1} of {len(kept)}")
+
+            student = _restored(trained / name, ledger, task.study.student.engine)
+            by_weights[weights] = scoring.score(student, suites, [], ledger=ledger, seed=score_seed(), progress=report)
+            scored += len(by_weights[weights].drop_duplicates(ITEM))
+        frames.append(by_weights[weights].assign(share=checkpoint["share"]))
+    columns = [*SAMPLE_COLUMNS, "share"]
+    samples = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+    samples[columns].to_parquet(folder / "samples.parquet", index=False)
+    write_accounts(ledger, folder)
+    return {"counters": ledger.counters, "spent": spent_by_account(ledger), "items": scored, "checkpoints": len(kept)}
 
 
-def write_accounts(ledger: Ledger, folder: Path) -> None:
-    """Writes ledger.parquet and curves.parquet."""
-    pd.DataFrame(ledger.rows(), columns=list(LEDGER_COLUMNS)).to_parquet(folder / "ledger.parquet", index=False)
-    curves = pd.DataFrame([asdict(point) for point in ledger.curves], columns=list(CURVE_COLUMNS))
-    curves.to_parquet(folder / "curves.parquet", index=False)
+_RUN = {"train": run_train_stage, "tune": run_tune_stage, "score": run_score_stage, "checkpoints": run_checkpoints_stage}
 
 
-def spent_by_account(ledger: Ledger) -> dict[str, float]:
-    """FLOPs per account."""
-    return {account: ledger.spent(account) for account in ("train", "tune", "eval")}
+def _training_record(trained: Path) -> dict[str, Any]:
+    """The keyword `training` for `score` where it takes one."""
+    if "training" not in inspect.signature(scoring.score).parameters:
+        return {}
+    members, nonmembers = read_pairs(trained / TRAINED_ON), read_pairs(trained / HELD_OUT)
+    return {"training": TrainingRecord(members, nonmembers) if members else None}
+
+
+def _restored(model: Path, ledger: Ledger, engine: EngineName) -> Student:
+    student = Student.restore(model, engine=engine)
+    student.attach(ledger)
+    return student
 
 
 def make_repeatable(seed: int, threads: int) -> None:
     """Puts a worker, whatever it did before, into the state that a stage starts from."""
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.manual_seed(_torch_seed("trial", seed, "torch"))
-    random.seed(_torch_seed("trial", seed, "python"))
-    np.random.seed(_torch_seed("trial", seed, "numpy"))
-
-
-def evaluation_ngrams(suites: Sequence[SuiteSpec]) -> frozenset[int]:
-    """Hashed 8-grams of the evaluation items, read once per worker."""
-    return _ngrams(json.dumps([suite.model_dump() for suite in suites]))
-
-
-@lru_cache(maxsize=1)
-def _ngrams(suites_json: str) -> frozenset[int]:
-    return scoring.evaluation_ngrams([SuiteSpec(**suite) for suite in json.loads(suites_json)])
-
-
-def _torch_seed(*names: object) -> int:
-    return seed_from(*names) % 2**31
+    torch.manual_seed(torch_seed("trial", seed, "torch"))
+    random.seed(torch_seed("trial", seed, "python"))
+    np.random.seed(torch_seed("trial", seed, "numpy"))
 
 
 def _peak_memory_bytes() -> int:

@@ -19,7 +19,7 @@ from harness.core.store import is_disk_full
 from harness.errors import SelfteachError
 
 if TYPE_CHECKING:
-    from harness.study.trial import StageTask
+    from harness.study.stage import StageTask
 
 _PR_SET_PDEATHSIG = 1
 

@@ -1,0 +1,167 @@
+"""Training inside a worker: a trial's student, the students kept along its run, and the candidates of a tuning grid."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.core import grid, plugins
+from harness.core.budget import Caps, Ledger
+from harness.core.spec import StudySpec
+from harness.core.store import Meta
+from harness.errors import BudgetExceeded, CapReached, SpecError, TrainingError
+from harness.models.student import Student
+from harness.scoring import suites as scoring
+from harness.scoring.cost import Prices, cost
+from harness.seeds import generator
+from harness.study.fingerprint import method_of
+from harness.study.progress import ProgressWriter
+from harness.study.stage import (
+    CHECKPOINT_MODELS,
+    CHECKPOINTS,
+    HELD_OUT,
+    ITEM,
+    TRAINED_ON,
+    TRAINED_ON_ROWS,
+    StageTask,
+    evaluation_ngrams,
+    score_seed,
+    spent_by_account,
+    suite_spec,
+    torch_seed,
+    write_accounts,
+    write_pairs,
+)
+from harness.study.tuning import chosen, validation_score
+
+
+def run_train_stage(task: StageTask, folder: Path, progress: ProgressWriter) -> Meta:
+    """Trains one student and writes its model, ledger and curves into `folder`; what the method itself writes lies beside them."""
+    study, stage = task.study, task.stage
+    values = chosen(task) if stage.content.get("tuned") else {}
+    shares, budget_flops = stage.content.get("checkpoints", []), study.budget.train_flops
+    kept: list[dict[str, Any]] = []
+    training = _Training(task, Ledger(budget_flops, caps=_caps(study), on_change=_reports(progress)))
+    ledger, student = training.ledger, training.student
+    if shares:
+        by_mark = {share * budget_flops: share for share in shares}
+        ledger.watch(list(by_mark), lambda mark: kept.append(_keep(student, ledger, by_mark[mark], folder)))
+    ended_by = training.train(values, folder)
+    if not getattr(training.method_class, "seedless", False) and ledger.spent() == 0:
+        # Scored, it would pass for a trained student.
+        raise SpecError(f"too small: {stage.label} could not afford a single step", key="budget.train_flops", value=budget_flops)
+    training.student.save(folder / "model")
+    if shares:
+        kept.append({"share": 1.0, **_spend(ledger)})
+        (folder / CHECKPOINTS).write_text(json.dumps(kept, indent=1) + "\n")
+    _write_pairs(folder, training)
+    write_accounts(ledger, folder)
+    found = {"counters": ledger.counters, "spent": spent_by_account(ledger), "budget_flops": budget_flops, "notes": ledger.notes}
+    return found | ({"ended_by": ended_by} if ended_by else {}) | ({"tuned": values} if values else {})
+
+
+def run_tune_stage(task: StageTask, folder: Path, progress: ProgressWriter) -> Meta:
+    """Trains one candidate of a grid on account "tune" and scores it on the validation suites; keeps its score, not its model.
+
+    A candidate whose training breaks off for reasons of its own (a diverging loss, a budget too small for it) has no score.
+    """
+    stage = task.stage
+    flops, validation = float(stage.content["train_flops"]), [suite_spec(suite) for suite in stage.content["validation"]]
+    training = _Training(task, Ledger(flops, account="tune", bound="tune", on_change=_reports(progress)))
+    ledger, error = training.ledger, ""
+    try:
+        training.train(stage.content["values"], folder)
+    except (TrainingError, BudgetExceeded) as refused:
+        error = str(refused)
+    if not error and ledger.spent() == 0:
+        error = f"{flops:.3g} FLOPs do not pay for a single step"
+    score, items = None, 0
+    if not error:
+        training.student.save(folder / "model")
+        student = Student.restore(folder / "model", engine=task.study.student.engine)
+        student.attach(ledger)
+        samples = scoring.score(student, validation, [], ledger=ledger, seed=score_seed())
+        score, items = validation_score(samples, validation), len(samples.drop_duplicates(ITEM))
+    for path in list(folder.iterdir()):  # a candidate's corpus or policy is nobody's result
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    write_accounts(ledger, folder)
+    found = {"values": stage.content["values"], "score": score, "items": items, "error": error}
+    return found | {"counters": ledger.counters, "spent": spent_by_account(ledger), "budget_flops": flops}
+
+
+class _Training:
+    """Student, pool and method of a stage, on one ledger."""
+
+    def __init__(self, task: StageTask, ledger: Ledger) -> None:
+        study, self.stage, self.ledger = task.study, task.stage, ledger
+        self.method = method_of(study, self.stage.label)
+        self.method_class = plugins.load("methods", self.method.name)
+        self.student = Student.load(
+            study.student.model,
+            adaptation=study.student.adaptation,
+            seed=torch_seed("trial", self.stage.seed, "init"),
+            engine=study.student.engine,
+        )
+        self.student.attach(ledger)
+        pool_class = plugins.load("pools", study.pool.name)
+        self.pool = pool_class(
+            pool_class.Config(**self.stage.content["pool"]["config"]),
+            ledger=ledger,
+            rng=generator("trial", self.stage.seed, "pool"),
+            ngrams=evaluation_ngrams(study.suites),
+        )
+
+    def train(self, values: grid.Values, out: Path) -> str:
+        """Has the method train the student under its configuration with `values` set; why a cap ended it before its time, or nothing."""
+        torch.manual_seed(torch_seed("trial", self.stage.seed, "torch"))
+        config = self.method_class.Config(**grid.with_values(self.method.config, values))
+        rng = generator("trial", self.stage.seed, "method", self.method.name)
+        try:
+            self.student = self.method_class().train(self.student, self.pool, self.ledger, rng=rng, config=config, out=out)
+        except CapReached as reached:
+            self.student.model.eval()
+            return str(reached)
+        return ""
+
+
+def _caps(study: StudySpec) -> Caps:
+    prices = Prices(**study.prices)
+    return Caps(**study.budget.caps.model_dump(), price=lambda counters, wall_s: cost(counters, wall_s, prices).total_usd)
+
+
+def _reports(progress: ProgressWriter) -> Callable[[Ledger], None]:
+    return lambda ledger: progress.report(ledger.spent(), phase=ledger.phase)
+
+
+def _keep(student: Student, ledger: Ledger, share: float, folder: Path) -> dict[str, Any]:
+    """Saves the student as it is now, and says what was spent to get there."""
+    student.save(folder / CHECKPOINT_MODELS / f"{share:g}")
+    return {"share": share, **_spend(ledger)}
+
+
+def _spend(ledger: Ledger) -> dict[str, Any]:
+    return {"train_flops": ledger.spent(), "tokens": ledger.tokens(), "wall_s": round(ledger.wall_s(), 3), **ledger.counters}
+
+
+def _write_pairs(folder: Path, training: _Training) -> None:
+    """What a membership attack needs: a sample of what the student was trained on, and as much of the pool that it never saw.
+
+    Both are drawn after training from a stream of their own, and neither is counted: nothing learns from them.
+    """
+    rng = generator("trial", training.stage.seed, "trained_on")
+    pairs = list(training.student.trained_on)
+    members = [pairs[index] for index in sorted(rng.permutation(len(pairs))[:TRAINED_ON_ROWS])]
+    if not members:
+        return
+    write_pairs(folder / TRAINED_ON, members)
+    if hasattr(training.pool, "held_out"):
+        unseen = training.pool.held_out(len(members), rng=rng)
+        render = training.student.render
+        write_pairs(
+            folder / HELD_OUT, [(render([{"role": "user", "content": shown.instruction.text}]), shown.response) for shown in unseen]
+        )
