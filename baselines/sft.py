@@ -36,7 +36,7 @@ class SFT:
 
     def train(self, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, config: SFTConfig, out: Path) -> Student:
         """Trains in place on the seeds and on bought demonstrations until the budget is spent."""
-        finetune(student, demonstrations(pool, rng, config.demonstrations), ledger, config=config.finetune, rng=rng)
+        finetune(student, demonstrations(pool, rng, config.demonstrations), ledger, config=config.finetune, rng=rng, must_step=True)
         return student
 
 

@@ -6,8 +6,8 @@ example, from which transformers builds a block-diagonal mask, so no example see
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +46,7 @@ PADDED = Layout()
 
 @dataclass(frozen=True)
 class RowTensors:
-    """Rows as tensors; `position_B_T` stands in for `mask_B_T` where rows are packed, `target_B_T` is True where the *next* token counts."""
+    """Rows as tensors. Packed rows have `position_B_T` instead of `mask_B_T`; `target_B_T` is True where the *next* token counts."""
 
     ids_B_T: torch.Tensor
     mask_B_T: torch.Tensor | None
@@ -137,31 +137,35 @@ def response_logits(
     def select(head: nn.Module, args: tuple[torch.Tensor, ...]) -> torch.Tensor:
         return args[0][target_B_T][None]
 
-    with _standing_in(model, reference):
-        hook = model.get_output_embeddings().register_forward_pre_hook(select, prepend=True)
-        try:
-            logits_1_R_V: torch.Tensor = model(input_ids=ids_B_T, use_cache=False, **options).logits
-        finally:
-            hook.remove()
+    shown = _with_parts(model, reference)
+    hook = shown.get_output_embeddings().register_forward_pre_hook(select, prepend=True)
+    try:
+        logits_1_R_V: torch.Tensor = shown(input_ids=ids_B_T, use_cache=False, **options).logits
+    finally:
+        hook.remove()
     return logits_1_R_V[0].float()
 
 
-@contextmanager
-def _standing_in(model: nn.Module, parts: tuple[nn.Module, nn.Module] | None) -> Iterator[None]:
-    """Puts another body and head into a causal language model while the block lasts."""
-    places: list[tuple[nn.Module, str, nn.Module]] = []
-    if parts is not None:
-        named = {module: name for name, module in model.named_modules()}
-        own = getattr(model, model.base_model_prefix), model.get_output_embeddings()  # type: ignore[call-overload, operator]
-        for module, other in zip(own, parts, strict=True):
-            parent, _, child = named[module].rpartition(".")
-            places.append((model.get_submodule(parent), child, module))
-            setattr(places[-1][0], child, other)
-    try:
-        yield
-    finally:
-        for holder, child, module in places:
-            setattr(holder, child, module)
+def _with_parts(model: Any, parts: tuple[nn.Module, nn.Module] | None) -> Any:
+    """The causal language model with another body and head, sharing all the rest; `model` itself stays as it is."""
+    if parts is None:
+        return model
+    named = {module: name for name, module in model.named_modules()}
+    shown = _shallow(model)
+    for module, other in zip((getattr(model, model.base_model_prefix), model.get_output_embeddings()), parts, strict=True):
+        *outer, child = named[module].split(".")
+        holder = shown
+        for name in outer:
+            holder._modules[name] = _shallow(holder._modules[name])
+            holder = holder._modules[name]
+        holder._modules[child] = other
+    return shown
+
+
+def _shallow(module: Any) -> Any:
+    copied = copy.copy(module)
+    copied._modules = dict(module._modules)
+    return copied
 
 
 def _rows(student: Student, examples: Sequence[TokenizedExample], layout: Layout) -> MicroBatch:
