@@ -30,7 +30,7 @@ class SpecError(SelfteachError, ValueError):
         valid: Iterable[str] = (),
     ) -> None:
         self.file, self.key, self.value, self.expected = file, key, value, expected
-        names = sorted(map(str, valid))
+        self.valid = names = sorted(map(str, valid))
         near = difflib.get_close_matches(str(value if value is not None else key), names, n=1, cutoff=0.5)
         where = ": ".join(str(part) for part in (file, key) if part)
         got = f" (got {value!r})" if value is not None else ""

@@ -1,4 +1,14 @@
-"""What any method may learn from. Built per trial around that trial's ledger, so each access is charged to its counter."""
+"""What any method may learn from. Built per trial around that trial's ledger, so each access is charged to its counter.
+
+A pool class may have more than TaskPool asks for:
+    given_preferences(n, *, rng) -> list[Preference]     preferences that lie ready, instead of annotators who label pairs: none twice,
+                                                         each counted as a comparison; fewer, at last none, when they run out
+    reports() -> dict[str, JSON]                         what the pool leaves in a stage's folder, by file name, when training has ended
+    held_out(n, *, rng) -> list[Demonstration]           demonstrations not handed out, not counted: for measurements, not for methods
+and its Config:
+    anchored(config, folder) -> dict                     (class method) the settings, paths relative to a study file found
+    fingerprint() -> dict                                JSON that stands for the contents of files and sets in a stage's id
+"""
 
 from __future__ import annotations
 

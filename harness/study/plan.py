@@ -15,6 +15,7 @@ from typing import Any, Literal
 from harness.core import grid, plugins, provenance
 from harness.core.spec import MethodSpec, PoolSpec, StudySpec
 from harness.core.suite_spec import SuiteSpec
+from harness.scoring.perturbations import VERSION as PERTURBATION_VERSION
 from harness.models.engines.vllm_install import require_vllm
 
 StageKind = Literal["train", "score", "checkpoints", "tune"]
@@ -167,10 +168,16 @@ class _Planner:
         # Configurations are hashed as the plug-in completes them, so that writing out a default changes nothing.
         study = self.study
         method_config = plugins.load("methods", method.name).Config(**method.config).model_dump(mode="json")
-        pool_config = plugins.load("pools", pool.name).Config(**pool.config).model_dump(mode="json")
+        pool_config = plugins.load("pools", pool.name).Config(**pool.config)
+        contents = {"contents": pool_config.fingerprint()} if hasattr(pool_config, "fingerprint") else {}
         content = {
             "method": {"name": method.name, "config": method_config, "from": plugins.distribution("methods", method.name)},
-            "pool": {"name": pool.name, "config": pool_config, "from": plugins.distribution("pools", pool.name)},
+            "pool": {
+                "name": pool.name,
+                "config": pool_config.model_dump(mode="json"),
+                "from": plugins.distribution("pools", pool.name),
+                **contents,
+            },
             "seed": seed,
             "student": {"weights": self.weights, "adaptation": study.student.adaptation.model_dump(mode="json")},
             "train_flops": study.budget.train_flops,
@@ -188,6 +195,8 @@ class _Planner:
         suites = self.study.suites if fold is None else fold_suites(self.study, fold)
         perturbations = [each.model_dump(mode="json", exclude_defaults=True) for each in self.study.perturbations] if fold is None else []
         content = self._scoring("score", train, suites) | {"perturbations": perturbations}
+        if perturbations or any(name.startswith("robust:") for suite in suites for name in suite.tasks or ()):
+            content["perturbation_version"] = PERTURBATION_VERSION
         return Stage(stage_id(content), "score", method.label, seed, (train.id,), content, f"on {fold}" if fold else "")
 
     def _checkpoint_stage(self, method: MethodSpec, seed: int, train: Stage) -> Stage:
