@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -58,6 +60,6 @@ def robust_task(name: str) -> tuple[PerturbationSpec, str] | None:
     return PerturbationSpec.model_validate(label), task
 
 
-def perturbation_specs(values: list[PerturbationSpec] | list[str]) -> list[PerturbationSpec]:
-    """The specs for a list of labels or specs."""
+def perturbation_specs(values: Sequence[PerturbationSpec | str | Mapping[str, Any]]) -> list[PerturbationSpec]:
+    """The specs for labels, mappings and specs."""
     return [PerturbationSpec.model_validate(value) for value in values]

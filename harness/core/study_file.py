@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.core import grid, plugins
 from harness.core.grid import Grid
+from harness.core.perturbation_spec import PerturbationSpec, robust_task
 from harness.core.spec import CheckpointsSpec, FoldsSpec, MethodSpec, StudySpec, TuneSpec
 from harness.core.suite_spec import SuiteSpec
 from harness.core.yaml_file import Location, YamlFile, key_path
@@ -33,6 +34,7 @@ class StudyFile:
         study = self._file.validated(StudySpec, content, ())
         self._check_student(study)
         self._check_plugins(study)
+        study = self._anchored(study)
         self._check_claims(study)
         if study.checkpoints is not None:
             self._check_checkpoints(study, study.checkpoints)
@@ -66,12 +68,8 @@ class StudyFile:
                 if (suite.name, task) in chosen:
                     raise self._file.fail(f"task {task} of suite {suite.name} is asked for twice", ("suites", index))
                 chosen.add((suite.name, task))
-        known = import_module("harness.scoring.perturbations").PERTURBATIONS
         for index, perturbation in enumerate(study.perturbations):
-            if perturbation.name not in known:
-                raise self._file.fail("unknown perturbation", ("perturbations", index), perturbation.name, known)
-            if perturbation.strength is not None and not known[perturbation.name].adjustable:
-                raise self._file.fail(f"{perturbation.name} has no strength to set", ("perturbations", index), perturbation.label)
+            self._check_perturbation(perturbation, ("perturbations", index))
         self._file.validated(import_module("harness.scoring.cost").Prices, study.prices, ("prices",))
 
     def _check_config(self, kind: plugins.Kind, name: str, config: dict[str, Any], at: Location) -> None:
@@ -80,18 +78,55 @@ class StudyFile:
         plugin = plugins.load(kind, name, file=self.path, key=key_path((*at, "name")))
         self._file.validated(plugin.Config, config, (*at, "config"))
 
+    def _anchored(self, study: StudySpec) -> StudySpec:
+        """The study with its pool's paths, which are written relative to this file, found."""
+        anchored = getattr(plugins.load("pools", study.pool.name).Config, "anchored", None)
+        if anchored is None:
+            return study
+        try:
+            config = anchored(study.pool.config, self.path.parent)
+        except SpecError as error:
+            raise self._file.fail(error.expected, ("pool", "config", *str(error.key).split(".")), error.value, error.valid) from error
+        return study.model_copy(update={"pool": study.pool.model_copy(update={"config": config})})
+
     def _check_suite(self, suite: SuiteSpec, at: Location) -> list[str]:
         """The names of the suite's tasks that the study scores."""
         if suite.name not in plugins.names("suites"):
             raise self._file.fail("unknown suite", (*at, "name"), suite.name, plugins.names("suites"))
-        offered = [task.name for task in plugins.load("suites", suite.name, file=self.path).tasks]
-        for index, name in enumerate(suite.tasks or ()):
-            if name not in offered and not self._is_robust(name, offered, (*at, "tasks", index)):
+        plugin = plugins.load("suites", suite.name, file=self.path)
+        wanted = [self._plain_task(name, (*at, "tasks", index)) for index, name in enumerate(suite.tasks or ())]
+        if plugin.any_task:
+            try:
+                import_module("harness.scoring.suites").select([suite])
+            except SpecError as error:
+                raise self._file.fail(error.expected, (*at, "tasks"), error.value) from None
+            return list(dict.fromkeys(wanted))
+        offered = [task.name for task in plugin.tasks]
+        for index, name in enumerate(wanted):
+            if name not in offered:
                 raise self._file.fail(f"suite {suite.name} has no such task", (*at, "tasks", index), name, offered)
         for name in suite.limit if isinstance(suite.limit, dict) else ():
-            if name not in offered:
+            if self._plain_task(name, (*at, "limit", name)) not in offered:
                 raise self._file.fail(f"suite {suite.name} has no such task", (*at, "limit", name), name, offered)
-        return offered if suite.tasks is None else list(suite.tasks)
+        return offered if suite.tasks is None else list(dict.fromkeys(wanted))
+
+    def _plain_task(self, name: str, at: Location) -> str:
+        """The task of a name such as robust:typos:openbookqa."""
+        try:
+            robust = robust_task(name)
+        except SpecError as error:
+            raise self._file.fail(error.expected, at, name) from None
+        if robust is None:
+            return name
+        self._check_perturbation(robust[0], at)
+        return robust[1]
+
+    def _check_perturbation(self, perturbation: PerturbationSpec, at: Location) -> None:
+        known = import_module("harness.scoring.perturbations").PERTURBATIONS
+        if perturbation.name not in known:
+            raise self._file.fail("unknown perturbation", at, perturbation.name, known)
+        if perturbation.strength is not None and not known[perturbation.name].adjustable:
+            raise self._file.fail(f"{perturbation.name} has no strength to set", at, perturbation.label)
 
     def _check_checkpoints(self, study: StudySpec, checkpoints: CheckpointsSpec) -> None:
         final = {(suite.name, task) for suite in study.suites for task in self._check_suite(suite, ("suites",))}

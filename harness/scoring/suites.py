@@ -5,13 +5,14 @@ Nothing heavy is imported until a suite is scored, so that `plan` and `tasks` st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.core import plugins
 from harness.core.budget import Ledger
+from harness.core.perturbation_spec import PerturbationSpec, perturbation_specs, robust_task
 from harness.core.records import TrainingRecord
 from harness.core.suite_spec import SuiteSpec
 from harness.errors import SpecError
@@ -87,11 +88,12 @@ MEMBERSHIP = Task(
 
 @dataclass(frozen=True)
 class Selection:
-    """One task that a study scores: its suite, and how many items."""
+    """One task that a study scores: its suite, how many items, and perturbations that were asked for by the task's name."""
 
     suite: Suite
     task: Task
     limit: int | None
+    perturbations: tuple[PerturbationSpec, ...] = ()
 
 
 def load_suite(name: str) -> Suite:
@@ -114,6 +116,7 @@ def select(specs: Sequence[SuiteSpec]) -> list[Selection]:
     chosen: list[Selection] = []
     for spec in specs:
         suite = load_suite(spec.name)
+        spec, robust = _without_robust(spec)
         offered = _offered(suite, spec)
         limits = spec.limit if isinstance(spec.limit, dict) else {}
         for name in (*(spec.tasks or ()), *limits):
@@ -121,7 +124,7 @@ def select(specs: Sequence[SuiteSpec]) -> list[Selection]:
                 raise SpecError(f"suite {suite.name} has no such task", key="suites", value=name, valid=offered)
         for name in offered if spec.tasks is None else spec.tasks:
             limit = spec.limit if isinstance(spec.limit, int) else limits.get(name, offered[name].limit)
-            chosen.append(Selection(suite, offered[name], limit))
+            chosen.append(Selection(suite, offered[name], limit, tuple(robust.get(name, ()))))
     keys = [(selection.suite.name, selection.task.name) for selection in chosen]
     for key in keys:
         if keys.count(key) > 1:
@@ -142,17 +145,43 @@ def _offered(suite: Suite, spec: SuiteSpec) -> dict[str, Task]:
     return {name: lm_eval_task(name) for name in spec.tasks}
 
 
-def check_perturbations(names: Sequence[str]) -> None:
-    """Raises SpecError for a name that is no perturbation."""
-    for name in names:
-        if name not in PERTURBATIONS:
-            raise SpecError("unknown perturbation", key="perturbations", value=name, valid=PERTURBATIONS)
+def _without_robust(spec: SuiteSpec) -> tuple[SuiteSpec, dict[str, list[PerturbationSpec]]]:
+    """The spec with robust:<perturbation>:<task> replaced by <task>, and the perturbations so asked for by task."""
+    found: dict[str, list[PerturbationSpec]] = {}
+    names: list[str] = []
+    for name in spec.tasks or ():
+        robust = robust_task(name)
+        if robust:
+            found.setdefault(robust[1], []).append(robust[0])
+            check_perturbations(found[robust[1]])
+        else:
+            names.append(name)
+    if not found:
+        return spec, {}
+    # Beside its perturbed version a task is scored clean too, once.
+    names += [task for task in found if task not in names]
+    limit = spec.limit
+    if isinstance(limit, dict):
+        limit = {(robust_task(name) or ("", name))[1]: n for name, n in limit.items()}
+    return spec.model_copy(update={"tasks": tuple(names), "limit": limit}), found
+
+
+def check_perturbations(perturbations: Sequence[PerturbationSpec]) -> None:
+    """Raises SpecError for one that does not exist, has no strength to set, or is asked for twice under one label."""
+    labels = [spec.label for spec in perturbations]
+    for spec in perturbations:
+        if spec.name not in PERTURBATIONS:
+            raise SpecError("unknown perturbation", key="perturbations", value=spec.name, valid=PERTURBATIONS)
+        if spec.strength is not None and not PERTURBATIONS[spec.name].adjustable:
+            raise SpecError(f"{spec.name} has no strength to set", key="perturbations", value=spec.label)
+        if labels.count(spec.label) > 1:
+            raise SpecError("this perturbation is asked for twice", key="perturbations", value=spec.label)
 
 
 def score(
     student: ScoredStudent,
     suites: Sequence[SuiteSpec],
-    perturbations: Sequence[str],
+    perturbations: Sequence[PerturbationSpec | str | Mapping[str, Any]],
     *,
     ledger: Ledger,
     seed: int,
@@ -173,7 +202,8 @@ def score(
     Raises:
         SpecError: an unknown suite, task or perturbation.
     """
-    check_perturbations(perturbations)
+    changes = perturbation_specs(perturbations)
+    check_perturbations(changes)
     selections = select(suites)
     tasks = [selection for selection in selections if selection.task.kind != "membership"]
     import pandas as pd
@@ -182,7 +212,7 @@ def score(
     from harness.scoring.membership import membership_rows
 
     with ledger.use_account("eval"), ledger.use_phase("score"):
-        frames = [run(student, tasks, perturbations, seed=seed, progress=progress)] if tasks else []
+        frames = [run(student, tasks, changes, ledger=ledger, seed=seed, progress=progress)] if tasks else []
         frames += [
             membership_rows(student, training, selection, ledger=ledger) for selection in selections if selection.task.kind == "membership"
         ]

@@ -62,7 +62,7 @@ class Workplace:
             "seeds": [0, 1],
             "methods": [{"name": "toy_base"}, {"name": "toy_sft"}],
             "suites": ["toy_suite"],
-            "perturbations": ["typos"],
+            "perturbations": [{"name": "typos", "min_similarity": 0.0}],
         } | changes
         path = self.root / "toy.yaml"
         path.write_text(yaml.safe_dump({key: value for key, value in content.items() if value is not None}, sort_keys=False))
