@@ -15,8 +15,8 @@ from typing import Any, Literal
 from harness.core import grid, plugins, provenance
 from harness.core.spec import MethodSpec, PoolSpec, StudySpec
 from harness.core.suite_spec import SuiteSpec
-from harness.scoring.perturbations import VERSION as PERTURBATION_VERSION
 from harness.models.engines.vllm_install import require_vllm
+from harness.scoring.perturbations import VERSION as PERTURBATION_VERSION
 
 StageKind = Literal["train", "score", "checkpoints", "tune"]
 """checkpoints: scores the students kept along a run. tune: trains one candidate of a grid and scores it on the validation suites."""
