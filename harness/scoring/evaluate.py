@@ -146,7 +146,7 @@ def _load(manager: TaskManager, name: str) -> Any:
 
 def _units(selection: Selection, loaded: Any, perturbations: Sequence[PerturbationSpec], guard: SimilarityGuard) -> Iterator[_Unit]:
     """A task's clean unit and one for each perturbation."""
-    items = choose_items(loaded, selection.limit)
+    items = choose_items(loaded, selection.limit, selection.families)
     yield _unit(selection, CLEAN, copy.copy(loaded), items)
     if not (selection.suite.evaluation and selection.task.perturbable):
         return
@@ -189,7 +189,7 @@ def item_texts(selections: Sequence[Selection]) -> Iterator[str]:
             if isinstance(task, Unasked):
                 continue
             docs = task.eval_docs
-            for index in choose_items(task, selection.limit).indices:
+            for index in choose_items(task, selection.limit, selection.families).indices:
                 yield str(docs[index].get("content") or task.doc_to_text(docs[index]))
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.core.records import Status
+from harness.errors import SpecError
 from harness.seeds import seed_from
 
 Row = dict[str, Any]
@@ -49,15 +50,17 @@ def choose_items(task: Any, limit: int | None, families: Sequence[str] | None = 
     docs = task.eval_docs
     skipped = [_from_reader(row) for row in task.dataset["skipped"]] if "skipped" in (task.dataset or ()) else []
     ids = [sample_id(doc) for doc in docs]
-    asked = range(len(ids))
+    asked = list(range(len(ids)))
     if families is not None:
-        skipped = []
-        asked = [index for index in asked if docs[index].get("family") in families]  # type: ignore[assignment]
+        # A row that the task's reader could not read is of no known family.
+        skipped, asked = [], [index for index in asked if _family(task, docs[index]) in families]
+        if not asked:
+            raise SpecError(f"task {task.config.task} has no item of these families", key="suites.families", value=list(families))
     if limit is not None and limit < len(asked) + len(skipped):
         names = [*(ids[index] for index in asked), *(item.id for item in skipped)]
         order = sorted(range(len(names)), key=lambda at: seed_from("subset", names[at]))[:limit]
         skipped = [skipped[at - len(asked)] for at in order if at >= len(asked)]
-        asked = sorted(asked[at] for at in order if at < len(asked))  # type: ignore[assignment]
+        asked = sorted(asked[at] for at in order if at < len(asked))
     items = Items([], skipped)
     for index in asked:
         doc = docs[index]
@@ -68,6 +71,12 @@ def choose_items(task: Any, limit: int | None, families: Sequence[str] | None = 
             identity = ids[index]
             items.unasked.append(Unasked(identity, str(doc.get("cluster", identity)), "", broken[1], broken[0]))
     return items
+
+
+def _family(task: Any, doc: Row) -> str:
+    if "family" not in doc:
+        raise SpecError(f"the items of task {task.config.task} do not say which family they are of", key="suites.families")
+    return str(doc["family"])
 
 
 def _from_reader(row: Row) -> Unasked:

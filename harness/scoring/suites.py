@@ -88,12 +88,13 @@ MEMBERSHIP = Task(
 
 @dataclass(frozen=True)
 class Selection:
-    """One task that a study scores: its suite, how many items, and perturbations that were asked for by the task's name."""
+    """One task that a study scores: its suite, how many items (of which families), and perturbations asked for by the task's name."""
 
     suite: Suite
     task: Task
     limit: int | None
     perturbations: tuple[PerturbationSpec, ...] = ()
+    families: tuple[str, ...] | None = None
 
 
 def load_suite(name: str) -> Suite:
@@ -124,7 +125,7 @@ def select(specs: Sequence[SuiteSpec]) -> list[Selection]:
                 raise SpecError(f"suite {suite.name} has no such task", key="suites", value=name, valid=offered)
         for name in offered if spec.tasks is None else spec.tasks:
             limit = spec.limit if isinstance(spec.limit, int) else limits.get(name, offered[name].limit)
-            chosen.append(Selection(suite, offered[name], limit, tuple(robust.get(name, ()))))
+            chosen.append(Selection(suite, offered[name], limit, tuple(robust.get(name, ())), spec.families))
     keys = [(selection.suite.name, selection.task.name) for selection in chosen]
     for key in keys:
         if keys.count(key) > 1:

@@ -1,6 +1,6 @@
 """Open-ended items that a rule can judge, as lm-eval documents: reasoning-gym questions and instructions with stacked constraints.
 
-A document has id, cluster, body and rest (shown one after the other; only the body is ever perturbed), content (for decontamination,
+A document has id, family, cluster, body and rest (shown one after the other; only the body is ever perturbed), content (for decontamination,
 without the wording that all items share), target, protected, and the instruction itself as JSON for the verifier.
 """
 
@@ -54,6 +54,7 @@ def _document(item: Instruction, *, protected: list[str], content: str) -> dict[
     assert item.text.startswith(item.body), item.id
     return {
         "id": item.id,
+        "family": item.family,
         "cluster": item.seed_id or item.id,
         "body": item.body,
         "rest": item.text[len(item.body) :],
