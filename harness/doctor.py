@@ -17,6 +17,8 @@ from packaging.requirements import Requirement
 
 from harness.core.energy import machine_energy, why_no_counter
 from harness.models.cache import cache_root, folder_size
+from harness.models.engines.vllm_install import REMEDY as VLLM_REMEDY
+from harness.models.engines.vllm_install import find_vllm
 from harness.models.registry import DEFAULT_MODEL, KNOWN
 from harness.models.sources import is_cached
 from harness.models.wheels import parse_wheel_parts
@@ -173,6 +175,14 @@ def check_energy() -> Check:
     if counters:
         return Check("energy", True, f"counted by {', '.join(counters)} (whole devices, whoever uses them)")
     return Check("energy", True, f"not available: {why_no_counter()}", "the ledger leaves energy_j empty")
+
+
+def check_vllm() -> Check:
+    """Which vLLM studies with student.engine: vllm would use; the others need none."""
+    found = find_vllm()
+    if found is None:
+        return Check("vLLM", True, "not installed: only studies with student.engine: vllm need it", VLLM_REMEDY)
+    return Check("vLLM", True, f"{found.version} of {found.python}")
 
 
 def check_cache() -> Check:

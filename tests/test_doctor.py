@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from harness import doctor
+from harness.models.engines.vllm_install import Installation
 
 GIB = 2**30
 
@@ -128,3 +129,12 @@ def test_an_index_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPat
     check = doctor.check_package_index(timeout_s=1)
     assert not check.ok
     assert "no answer in 1 s" in check.detail
+
+
+def test_vllm_is_advice_until_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "find_vllm", lambda: None)
+    check = doctor.check_vllm()
+    assert check.ok
+    assert "make vllm" in check.remedy
+    monkeypatch.setattr(doctor, "find_vllm", lambda: Installation(Path("/somewhere/python"), "vllm 0.33.0"))
+    assert doctor.check_vllm().detail == "vllm 0.33.0 of /somewhere/python"

@@ -24,7 +24,7 @@ def fingerprint(model: nn.Module) -> Fingerprint:
     if adapters_off(model):
         return (0,)
     trained = [parameter.detach() for parameter in model.parameters() if parameter.requires_grad]
-    return (1, *(int(torch.hash_tensor(weight)) for weight in trained))
+    return (1, *(int(torch.hash_tensor(weight).view(torch.int64)) for weight in trained))
 
 
 def adapters_off(model: nn.Module) -> bool:
