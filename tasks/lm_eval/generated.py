@@ -1,7 +1,7 @@
 """Open-ended items that a rule can judge, as lm-eval documents: reasoning-gym questions and instructions with stacked constraints.
 
-A document has id, family, cluster, body and rest (shown one after the other; only the body is ever perturbed), content (for decontamination,
-without the wording that all items share), target, protected, and the instruction itself as JSON for the verifier.
+A document has id, family, cluster, body and rest (shown one after the other; only the body is ever perturbed), content (for
+decontamination, without the wording that all items share), target, protected, and the instruction itself as JSON for the verifier.
 """
 
 from __future__ import annotations
