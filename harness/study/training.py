@@ -83,6 +83,7 @@ def run_tune_stage(task: StageTask, folder: Path, progress: ProgressWriter) -> M
     score, items = None, 0
     if not error:
         training.student.save(folder / "model")
+        training.student.engine.close()
         student = Student.restore(folder / "model", engine=task.study.student.engine)
         student.attach(ledger)
         samples = scoring.score(student, validation, [], ledger=ledger, seed=score_seed())
