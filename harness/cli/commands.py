@@ -49,7 +49,7 @@ def report_command(place: str, *, open_page: bool, as_json: bool) -> None:
     """
     from harness.cli.conclude import conclude
     from harness.report.tables import export_tables
-    from harness.study.executor import disk_full_message
+    from harness.study.schedule import disk_full_message
 
     run_dir = find_run(place)
     if load_run(run_dir, conclusions=False).samples.empty:

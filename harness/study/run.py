@@ -17,10 +17,12 @@ from harness.core.spec import StudySpec
 from harness.core.store import RunStore, is_disk_full, write_json, write_text
 from harness.errors import SourceError, SpecError, StageFailed, StoreError
 from harness.scoring.suites import select
-from harness.study.calibration import calibrate, makespan_s, planned_items, predict
+from harness.study.calibration import calibrate, makespan_s, predict, stage_items
 from harness.study.display import RunDisplay, duration
-from harness.study.executor import LocalExecutor, Outcome, disk_full_message
+from harness.study.executor import LocalExecutor
 from harness.study.plan import Plan, Stage, local_setting, plan_study
+from harness.study.schedule import Outcome, disk_full_message
+from harness.study.tuning import write_tuned
 from harness.verdicts.claims import find_claims
 
 RUNS = Path("results/runs")
@@ -110,6 +112,7 @@ def run_study(
         with store.locked():
             copy_claims(study, study_file.parent, run_dir)
             outcome, todo = _do_stages(study, plan, store, layout, console, study_file)
+            write_tuned(study, plan, store)
             report = None
             if _any_scored(plan, outcome):
                 console.print("judging and writing the report", highlight=False)
@@ -156,19 +159,18 @@ def _do_stages(
         soft_wrap=True,
     )
     display = RunDisplay(console, store, stages={stage.id: stage for stage in todo}, seconds=seconds, threads=layout.threads)
-    items = planned_items(study)
     executor = LocalExecutor(store, workers=min(layout.workers, len(todo)), threads=layout.threads)
     with display:
         outcome = executor.run(
-            todo, done=done, seconds=seconds, task_for=lambda stage: _task(study, store, stage, layout, items), observer=display
+            todo, done=done, seconds=seconds, task_for=lambda stage: _task(study, store, stage, layout), observer=display
         )
     return outcome, todo
 
 
-def _task(study: StudySpec, store: RunStore, stage: Stage, layout: Layout, items: int) -> Any:
-    from harness.study.trial import StageTask
+def _task(study: StudySpec, store: RunStore, stage: Stage, layout: Layout) -> Any:
+    from harness.study.stage import StageTask
 
-    return StageTask(store.root.absolute(), study, stage, layout.threads, items)
+    return StageTask(store.root.absolute(), study, stage, layout.threads, stage_items(study, stage))
 
 
 def _command(study: StudySpec, study_file: Path, run_dir: Path) -> str:

@@ -1,0 +1,205 @@
+"""The order in which a plan's stages run, whatever engine runs them: inputs first, longest chains first, what hangs on a failure not at all.
+
+An engine (this machine's processes, Ray, Slurm) is an `Executor`: it takes stages and tells which have ended. Retries and lost machines are
+the engine's; a stage may be done twice without harm, because it appears whole or not at all and equal stages give equal results.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+from harness.core.store import RunStore
+from harness.errors import StoreError
+from harness.study.plan import Stage
+from harness.study.worker import StageResult
+
+POLL_S = 0.5
+MAX_KILLS = 2
+"""A stage whose worker is killed (out of memory, kill -9, a lost machine) this often has failed."""
+
+
+class Observer(Protocol):
+    """What an executor tells as it goes; called from the driver's thread only."""
+
+    def started(self, stage: Stage) -> None: ...
+
+    def finished(self, stage: Stage, meta: dict[str, Any]) -> None: ...
+
+    def killed(self, stage: Stage, reason: str, *, retry: bool) -> None: ...
+
+    def failed(self, stage: Stage, message: str, log: Path) -> None: ...
+
+    def tick(self) -> None:
+        """Called about twice a second."""
+        ...
+
+
+@dataclass
+class Outcome:
+    """Ids of the stages that finished, that failed, and that were not tried because an input failed."""
+
+    finished: set[str] = field(default_factory=set)
+    failed: dict[str, str] = field(default_factory=dict)
+    blocked: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A stage that an engine is done with: its result, or why its worker died. `again`: the stage is to be handed out once more."""
+
+    stage_id: str
+    result: StageResult | None
+    death: str = ""
+    again: bool = False
+
+
+class Executor(ABC):
+    """Runs stages on some engine. `run` is the same for all; an engine gives the methods below it."""
+
+    def __init__(self, store: RunStore, *, threads: int) -> None:
+        assert threads >= 1, threads
+        self.store, self.threads = store, threads
+
+    def run(
+        self,
+        stages: Sequence[Stage],
+        *,
+        done: set[str],
+        seconds: Mapping[str, float],
+        task_for: Callable[[Stage], Any],
+        observer: Observer,
+    ) -> Outcome:
+        """Does `stages` in dependency order.
+
+        Args:
+            done: ids that are finished already.
+            seconds: predicted duration by stage id; chains with the most work left go first.
+            task_for: makes the StageTask that a worker is sent.
+        Raises:
+            StoreError: the disk is full; running stages are stopped.
+        """
+        pending, running = {stage.id: stage for stage in stages}, dict[str, Stage]()
+        priority = _chain_seconds(stages, seconds)
+        outcome = Outcome(finished=set(done))
+        with self.session(), ctrl_c_noted() as stop:
+            while pending or running:
+                if stop.is_set():
+                    raise KeyboardInterrupt
+                _block(pending, outcome)
+                ready = [stage for stage in pending.values() if set(stage.inputs) <= outcome.finished]
+                for stage in sorted(ready, key=lambda stage: (-priority[stage.id], stage.id))[: self.free(len(ready))]:
+                    running[stage.id] = pending.pop(stage.id)
+                    observer.started(stage)
+                    self.submit(stage, task_for(stage))
+                for ended in self.collect(POLL_S):
+                    stage = running.pop(ended.stage_id)
+                    if self._settle(stage, ended, outcome, observer):
+                        pending[stage.id] = stage
+                observer.tick()
+        return outcome
+
+    def _settle(self, stage: Stage, ended: Ended, outcome: Outcome, observer: Observer) -> bool:
+        """Notes how a stage ended; whether it is to be tried again."""
+        result = ended.result
+        if result is None:
+            observer.killed(stage, ended.death, retry=ended.again)
+            if not ended.again:
+                self._fail(stage, f"{ended.death}, {MAX_KILLS} times", f"{stage.name}: {ended.death}\n", outcome, observer)
+            return ended.again
+        if result.meta is not None:
+            outcome.finished.add(stage.id)
+            observer.finished(stage, result.meta)
+        elif result.disk_full:
+            raise StoreError(disk_full_message(self.store.root))
+        else:
+            self._fail(stage, result.error, result.traceback, outcome, observer)
+        return False
+
+    def _fail(self, stage: Stage, message: str, text: str, outcome: Outcome, observer: Observer) -> None:
+        log = self.store.failed / f"{stage.id}.log"
+        log.write_text(text)
+        outcome.failed[stage.id] = message
+        observer.failed(stage, message, log)
+
+    @abstractmethod
+    def session(self) -> AbstractContextManager[None]:
+        """Opens the engine; at its end, however it comes, nothing of this run is left running."""
+
+    @abstractmethod
+    def free(self, ready: int) -> int:
+        """How many of `ready` stages can be handed out now; an engine with a queue of its own takes them all."""
+
+    @abstractmethod
+    def submit(self, stage: Stage, task: Any) -> None:
+        """Hands a stage out."""
+
+    @abstractmethod
+    def collect(self, timeout_s: float) -> list[Ended]:
+        """Stages that have ended; waits up to `timeout_s` for the first."""
+
+
+def disk_full_message(root: Path) -> str:
+    """What to tell a user whose disk is full."""
+    return f"the disk that holds {root} is full; finished stages are untouched: free some space and run the same command again"
+
+
+def worker_environment(threads: int) -> dict[str, str]:
+    """Variables that every worker starts with. Threads must not spin while others compute; hashing must not differ between workers."""
+    return {
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "RAYON_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONHASHSEED": "0",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    }
+
+
+def _chain_seconds(stages: Sequence[Stage], seconds: Mapping[str, float]) -> dict[str, float]:
+    """Predicted seconds of a stage and the longest chain of stages after it."""
+    after: dict[str, float] = {}
+    for stage in reversed(stages):
+        own = seconds[stage.id] + after.get(stage.id, 0.0)
+        for upstream in stage.inputs:
+            after[upstream] = max(after.get(upstream, 0.0), own)
+        after[stage.id] = own
+    return {stage.id: after[stage.id] for stage in stages}
+
+
+def _block(pending: dict[str, Stage], outcome: Outcome) -> None:
+    while True:
+        hopeless = {i for i, stage in pending.items() if any(j in outcome.failed or j in outcome.blocked for j in stage.inputs)}
+        if not hopeless:
+            return
+        outcome.blocked |= hopeless
+        for stage_id in hopeless:
+            del pending[stage_id]
+
+
+@contextmanager
+def ctrl_c_noted() -> Iterator[threading.Event]:
+    """Notes the first Ctrl-C for the loop to act on between two steps, where no step is left half done; a second one interrupts at once."""
+    stop = threading.Event()
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # only the main thread may handle signals
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
