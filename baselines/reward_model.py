@@ -1,13 +1,15 @@
-"""A Bradley-Terry reward model: the student's body with a scalar head on the last token, trained on preferences.
+"""A Bradley-Terry reward model: the student's body with a scalar head on its last hidden states, trained on preferences.
 
-Ouyang et al. 2022 (arXiv 2203.02155), eq. 1: loss = -log sigmoid(r(chosen) - r(rejected)).
+Ouyang et al. 2022 (arXiv 2203.02155), eq. 1: loss = -log sigmoid(r(chosen) - r(rejected)). Differs: the head sees the last token's state
+and the mean over the response's tokens, and is by default fitted alone, by ridge logistic regression, on the frozen warm start.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +17,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 from torch.nn.functional import logsigmoid
 
+from baselines.logprobs import MicroBatches
+from baselines.preferences import Pair, tokenized
 from harness.core.budget import Ledger
 from harness.core.records import Preference
-from harness.models.finetune import TokenizedExample, padded, tokenize
+from harness.errors import TrainingError
+from harness.models.examples import TokenizedExample, padded
 from harness.models.meter import meter
 from harness.models.student import Student
 
@@ -36,35 +41,40 @@ class RewardConfig(BaseModel):
     """Pairs a batch."""
     epochs: int = Field(default=1, ge=1)
     """With `train_body`."""
-    ridge: float = Field(default=0.05, gt=0)
+    ridge: float = Field(default=10.0, gt=0)
     """L2 penalty of a head fitted on frozen features (standardised, and scaled to norm about 1)."""
     held_out_share: float = Field(default=0.15, gt=0, lt=1)
 
 
-Pair = tuple[TokenizedExample, TokenizedExample]
-T = TypeVar("T")
-
-
 @dataclass(frozen=True)
 class RewardFit:
-    """How well the model ranks pairs it was not trained on."""
+    """How well the model ranks pairs it was not trained on: the held-out preferences, and by how much the chosen one leads in each."""
 
     train_pairs: int
-    held_out_pairs: int
-    held_out_accuracy: float
+    held_out: list[Preference] = field(repr=False)
+    margins: list[float] = field(repr=False)
+
+    @property
+    def held_out_accuracy(self) -> float:
+        """Share of held-out pairs in which the chosen response is rated higher; a tie is no hit."""
+        return float(np.mean([margin > 0 for margin in self.margins]))
+
+    def summary(self) -> dict[str, Any]:
+        """What reward_model.json tells of it."""
+        return {"train_pairs": self.train_pairs, "held_out_pairs": len(self.held_out), "held_out_accuracy": self.held_out_accuracy}
 
 
 class RewardModel(nn.Module):
-    """r(conversation, response): a copy of the student's body and a linear head on the last token's features.
+    """r(conversation, response): a copy of the student's body and a linear head on its features of the response.
 
     Rewards are standardised over the responses it was fitted on, so that the KL coefficient has one scale.
     """
 
-    def __init__(self, student: Student, *, train_body: bool) -> None:
+    def __init__(self, student: Student, config: RewardConfig) -> None:
         super().__init__()
         self.student = [student]  # in a list, so that the student is not a submodule
-        self.body = student.frozen_body(trainable=train_body)
-        size = student.model.config.get_text_config().hidden_size
+        self.body = student.frozen_body(trainable=config.train_body)
+        size = 2 * student.model.config.get_text_config().hidden_size
         self.head = nn.Linear(size, 1, device=student.device)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -81,14 +91,15 @@ class RewardModel(nn.Module):
         meter(self.head, "reward model", ledger)
 
     def features(self, examples: Sequence[TokenizedExample]) -> torch.Tensor:
-        """Last-token features (B, D) in fp32 of tokenised (conversation, response) examples."""
+        """Features (B, 2 D) in fp32 of tokenised (conversation, response) examples: the last state, and the response's mean state."""
         (student,) = self.student
-        ids_B_T, mask_B_T, _ = padded(examples, student.pad_id, student.device)
+        ids_B_T, mask_B_T, target_B_T = padded(examples, student.pad_id, student.device)
         with student.autocast():
-            hidden_B_T_D = self.body(input_ids=ids_B_T, attention_mask=mask_B_T, use_cache=False).last_hidden_state
+            hidden_B_T_D = self.body(input_ids=ids_B_T, attention_mask=mask_B_T, use_cache=False).last_hidden_state.float()
         last_B = mask_B_T.sum(1) - 1
-        features_B_D: torch.Tensor = hidden_B_T_D[torch.arange(len(examples)), last_B].float()
-        return features_B_D
+        response_B_T_1 = target_B_T.roll(1, dims=1)[..., None].float()
+        mean_B_D = (hidden_B_T_D * response_B_T_1).sum(1) / response_B_T_1.sum(1)
+        return torch.cat([hidden_B_T_D[torch.arange(len(examples)), last_B], mean_B_D], 1)
 
     def from_features(self, features_B_D: torch.Tensor) -> torch.Tensor:
         """Raw rewards (B,) of features."""
@@ -107,7 +118,7 @@ class RewardModel(nn.Module):
             return rewards_B
 
 
-def pair_flops(student: Student, pair: Sequence[TokenizedExample], config: RewardConfig) -> float:
+def pair_flops(student: Student, pair: Pair, config: RewardConfig) -> float:
     """What one preference pair will cost in reward-model training (heads, thousands of times smaller, left out)."""
     assert student.meter is not None, "attach the student to a ledger first"
     width = max(len(example.ids) for example in pair)
@@ -118,75 +129,110 @@ def pair_flops(student: Student, pair: Sequence[TokenizedExample], config: Rewar
 def fit(
     model: RewardModel, preferences: Sequence[Preference], ledger: Ledger, *, config: RewardConfig, rng: np.random.Generator
 ) -> RewardFit:
-    """Fits the reward model to all but a held-out share of the preferences; every pass is charged to phase "reward"."""
+    """Fits the reward model to all but a held-out share of the preferences; every pass is charged to phase "reward".
+
+    Raises:
+        TrainingError: the loss is not finite, or memory does not hold one pair.
+    """
     assert len(preferences) >= 2, len(preferences)
     (student,) = model.student
-    pairs = [_tokenized_pair(student, preference) for preference in preferences]
+    pairs = [tokenized(student, preference) for preference in preferences]
     order = rng.permutation(len(pairs))
     n_held_out = min(len(pairs) - 1, max(1, round(len(pairs) * config.held_out_share)))
     # By length, so that little of the charge is padding; training of the body shuffles anew.
-    held_out, train = (sorted((pairs[i] for i in part), key=_width) for part in (order[:n_held_out], order[n_held_out:]))
+    held_out, train = (sorted(part, key=lambda index: _width(pairs[index])) for part in (order[:n_held_out], order[n_held_out:]))
+    fitting = _Fitting(model, ledger, config)
     with ledger.use_phase("reward"):
-        seen = _train_all(model, train, ledger, config, rng) if config.train_body else _fit_head(model, train, ledger, config)
-        model.eval()
-        with torch.no_grad():
-            chosen, rejected = (torch.cat([model(batch) for batch in _batches(side, config)]) for side in zip(*held_out, strict=True))
+        chosen = [pairs[index] for index in train]
+        seen = fitting.train_all(chosen, rng) if config.train_body else fitting.fit_head(chosen)
+        margins = fitting.margins([pairs[index] for index in held_out])
     model.mean, model.scale = float(seen.mean()), max(float(seen.std()), 1e-3)
-    accuracy = float((chosen > rejected).float().mean())
-    ledger.observe("reward_model_accuracy", accuracy)
-    return RewardFit(len(train), len(held_out), accuracy)
+    found = RewardFit(len(train), [preferences[index] for index in held_out], margins)
+    ledger.observe("reward_model_accuracy", found.held_out_accuracy)
+    return found
 
 
-def _fit_head(model: RewardModel, train: list[Pair], ledger: Ledger, config: RewardConfig) -> torch.Tensor:
-    """Ridge logistic regression on the features' differences, by L-BFGS; returns the training rewards."""
-    model.eval()
-    with torch.no_grad():
-        chosen, rejected = (torch.cat([model.features(batch) for batch in _batches(side, config)]) for side in zip(*train, strict=True))
-    both = torch.cat([chosen, rejected])
-    model.center = both.mean(0)
-    model.spread = (both.std(0) + 1e-6) * both.shape[1] ** 0.5
-    optimizer = torch.optim.LBFGS(model.head.parameters(), max_iter=60, line_search_fn="strong_wolfe")
+class _Fitting:
+    """One fit: batches of pairs, as many at once as memory holds."""
 
-    def closure() -> torch.Tensor:
-        optimizer.zero_grad()
-        margin = model.from_features(chosen) - model.from_features(rejected)
-        loss = -logsigmoid(margin).mean() + config.ridge * model.head.weight.square().sum() / len(train)
-        loss.backward()  # type: ignore[no-untyped-call]
-        ledger.observe("reward_model_loss", float(-logsigmoid(margin.detach()).mean()))
-        return loss
+    def __init__(self, model: RewardModel, ledger: Ledger, config: RewardConfig) -> None:
+        self.model, self.ledger, self.config = model, ledger, config
+        self.batches = MicroBatches(ledger, config.batch_size)
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
-    with torch.no_grad():
-        return model.from_features(both)
+    def _sides(self, pairs: Sequence[Pair], compute: nn.Module | Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """What `compute` makes of the chosen and of the rejected responses, without gradients."""
+        self.model.eval()
 
+        def both() -> tuple[torch.Tensor, torch.Tensor]:
+            with torch.no_grad():
+                chosen, rejected = (torch.cat([compute(part) for part in self.batches.split(side)]) for side in zip(*pairs, strict=True))
+            return chosen, rejected
 
-def _train_all(model: RewardModel, train: list[Pair], ledger: Ledger, config: RewardConfig, rng: np.random.Generator) -> torch.Tensor:
-    """AdamW on head and body; returns the rewards of the last half of training, as an estimate of the trained model's."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=0.0)
-    seen: list[torch.Tensor] = []
-    model.train()
-    for _ in range(config.epochs):
-        for batch in _batches([train[i] for i in rng.permutation(len(train))], config):
-            rewards = model([chosen for chosen, _ in batch] + [rejected for _, rejected in batch])
-            loss = -logsigmoid(rewards[: len(batch)] - rewards[len(batch) :]).mean()
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(trained, 1.0)
-            optimizer.step()
+        return self.batches.attempt(both, len(pairs))
+
+    def margins(self, pairs: Sequence[Pair]) -> list[float]:
+        """By how much each chosen response leads."""
+        chosen, rejected = self._sides(pairs, self.model)
+        margins: list[float] = (chosen - rejected).tolist()
+        return margins
+
+    def fit_head(self, train: Sequence[Pair]) -> torch.Tensor:
+        """Ridge logistic regression on the features' differences, by L-BFGS; returns the training rewards."""
+        model = self.model
+        chosen, rejected = self._sides(train, model.features)
+        both = torch.cat([chosen, rejected])
+        model.center = both.mean(0)
+        model.spread = (both.std(0) + 1e-6) * both.shape[1] ** 0.5
+        optimizer = torch.optim.LBFGS(model.head.parameters(), max_iter=60, line_search_fn="strong_wolfe")
+
+        def closure() -> torch.Tensor:
             optimizer.zero_grad()
-            seen.append(rewards.detach())
-            ledger.observe("reward_model_loss", float(loss.detach()))
-    return torch.cat(seen[len(seen) // 2 :])
+            margin = model.from_features(chosen) - model.from_features(rejected)
+            loss = -logsigmoid(margin).mean()
+            self._observe(float(loss.detach()))
+            loss = loss + self.config.ridge * model.head.weight.square().sum() / len(train)
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss
 
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            return model.from_features(both)
 
-def _batches(items: Sequence[T], config: RewardConfig) -> list[Sequence[T]]:
-    return [items[start : start + config.batch_size] for start in range(0, len(items), config.batch_size)]
+    def train_all(self, train: Sequence[Pair], rng: np.random.Generator) -> torch.Tensor:
+        """AdamW on head and body; returns the rewards of the last half of training, as an estimate of the trained model's."""
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=self.config.learning_rate, weight_decay=0.0)
+        seen: list[torch.Tensor] = []
+        size = self.config.batch_size
+        self.model.train()
+        for _ in range(self.config.epochs):
+            order = rng.permutation(len(train))
+            for start in range(0, len(order), size):
+                batch = [train[index] for index in order[start : start + size]]
+                seen.append(self.batches.attempt(lambda: self._gradients(batch, optimizer), len(batch)))  # noqa: B023
+                nn.utils.clip_grad_norm_(trained, 1.0)
+                optimizer.step()
+                optimizer.zero_grad()
+        return torch.cat(seen[len(seen) // 2 :])
+
+    def _gradients(self, batch: Sequence[Pair], optimizer: torch.optim.Optimizer) -> torch.Tensor:
+        """Adds the gradient of the batch's mean loss; returns its rewards."""
+        optimizer.zero_grad()
+        rewards, total = [], 0.0
+        for part in self.batches.split(batch):
+            reward_B = self.model([chosen for chosen, _ in part] + [rejected for _, rejected in part])
+            loss = -logsigmoid(reward_B[: len(part)] - reward_B[len(part) :]).sum() / len(batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            rewards.append(reward_B.detach())
+            total += float(loss.detach())
+        self._observe(total)
+        return torch.cat(rewards)
+
+    def _observe(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise TrainingError(f"the reward model diverged: its loss became {loss} (reward.learning_rate {self.config.learning_rate:g})")
+        self.ledger.observe("reward_model_loss", loss)
 
 
 def _width(pair: Pair) -> int:
     return max(len(example.ids) for example in pair)
-
-
-def _tokenized_pair(student: Student, preference: Preference) -> Pair:
-    conversation = [{"role": "user", "content": preference.instruction.text}]
-    return tokenize(student, conversation, preference.chosen), tokenize(student, conversation, preference.rejected)

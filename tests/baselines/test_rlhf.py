@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from baselines.reward_model import RewardConfig, RewardModel, fit
-from baselines.rlhf import RLHF, RLHFConfig, collect_preferences, optimise
+from baselines.policy_gradient import optimise
+from baselines.preferences import collect_preferences
+from baselines.reward_model import RewardConfig, RewardModel, fit, pair_flops
+from baselines.rlhf import RLHF, RLHFConfig
 from harness.core.budget import Ledger
 from harness.core.pool import TaskPool
 from harness.core.records import Preference
 from harness.core.spec import Adaptation
-from harness.errors import BudgetExceeded
+from harness.errors import SpecError
 from harness.models.student import Student
 from harness.seeds import generator
 from tasks.pool import MixedPool, MixedPoolConfig
@@ -37,11 +39,11 @@ def separable(pool: TaskPool, n: int, rng: np.random.Generator) -> list[Preferen
 def test_the_reward_model_ranks_held_out_pairs(tiny_model: Path, train_body: bool) -> None:
     student, ledger, pool = make(tiny_model, 1e13)
     rng = np.random.default_rng(0)
-    model = RewardModel(student, train_body=train_body)
-    model.attach(ledger)
     config = RewardConfig(train_body=train_body, epochs=4, learning_rate=1e-2)
+    model = RewardModel(student, config)
+    model.attach(ledger)
     found = fit(model, separable(pool, 60, rng), ledger, config=config, rng=rng)
-    assert found.held_out_pairs == 9
+    assert len(found.held_out) == 9
     assert found.held_out_accuracy > 0.85
     assert {row["phase"] for row in ledger.rows() if row["model"] == "reward model" and row["flops"]} == {"reward"}
 
@@ -53,7 +55,7 @@ def test_shuffled_labels_teach_the_reward_model_nothing(tiny_model: Path) -> Non
         Preference(pair.instruction, *((pair.chosen, pair.rejected) if rng.random() < 0.5 else (pair.rejected, pair.chosen)))
         for pair in separable(pool, 120, rng)
     ]
-    model = RewardModel(student, train_body=False)
+    model = RewardModel(student, RewardConfig())
     found = fit(model, pairs, ledger, config=RewardConfig(held_out_share=0.5), rng=rng)
     assert abs(found.held_out_accuracy - 0.5) < 0.2
 
@@ -73,7 +75,7 @@ def test_rloo_raises_the_reward_it_is_given(tiny_model: Path) -> None:
             return torch.tensor([10 * reply.count(wanted) / max(len(reply), 1) for reply in replies])
 
     config = RLHFConfig(learning_rate=5e-2, prompts_per_step=2, samples_per_prompt=8, max_new_tokens=6, kl_coefficient=0.0)
-    optimise(student, LikesLetters(student, train_body=False), pool, ledger, config=config, rng=rng)
+    optimise(student, LikesLetters(student, RewardConfig()), pool, ledger, config=config, rng=rng)
     rewards = [point.value for point in ledger.curves if point.curve == "rlhf_reward"]
     assert len(rewards) >= 15
     assert np.mean(rewards[-5:]) > np.mean(rewards[:5]) + 0.4
@@ -82,7 +84,7 @@ def test_rloo_raises_the_reward_it_is_given(tiny_model: Path) -> None:
 def test_the_kl_penalty_holds_the_policy_near_its_start(tiny_model: Path) -> None:
     def last_kl(coefficient: float) -> float:
         student, ledger, pool = make(tiny_model, 6e10)
-        model = RewardModel(student, train_body=False)
+        model = RewardModel(student, RewardConfig())
         rng = np.random.default_rng(0)
         fit(model, separable(pool, 20, rng), ledger, config=RewardConfig(), rng=rng)
         config = RLHFConfig(learning_rate=2e-2, samples_per_prompt=8, max_new_tokens=8, kl_coefficient=coefficient)
@@ -95,11 +97,19 @@ def test_the_kl_penalty_holds_the_policy_near_its_start(tiny_model: Path) -> Non
 def test_preferences_are_counted_and_leave_room_for_the_reward_model(tiny_model: Path) -> None:
     student, ledger, pool = make(tiny_model, 1e12)
     config = RLHFConfig(max_new_tokens=8)
-    preferences = collect_preferences(student, pool, ledger, max_flops=2e10, config=config, rng=np.random.default_rng(0))
-    assert ledger.counters["comparisons"] == len(preferences) >= 2
-    model = RewardModel(student, train_body=False)
+    preferences = collect_preferences(
+        student,
+        pool,
+        ledger,
+        max_flops=2e10,
+        price=lambda pair: pair_flops(student, pair, config.reward),
+        config=config,
+        rng=np.random.default_rng(0),
+    )
+    assert ledger.counters["comparisons"] == len(preferences.pairs) >= 2
+    model = RewardModel(student, RewardConfig())
     model.attach(ledger)
-    fit(model, preferences, ledger, config=config.reward, rng=np.random.default_rng(0))
+    fit(model, preferences.pairs, ledger, config=config.reward, rng=np.random.default_rng(0))
     assert 0.4 * 2e10 < ledger.spent() < 1.1 * 2e10
 
 
@@ -116,5 +126,5 @@ def test_the_whole_method_meets_its_budget_and_pays_for_every_phase(tiny_model: 
 
 def test_a_budget_too_small_for_two_pairs_says_so(tiny_model: Path, tmp_path: Path) -> None:
     student, ledger, pool = make(tiny_model, 3e8)
-    with pytest.raises(BudgetExceeded):
+    with pytest.raises(SpecError, match="too small"):
         RLHF().train(student, pool, ledger, rng=generator("rlhf"), config=RLHFConfig(), out=tmp_path)

@@ -10,11 +10,14 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from baselines.reward_model import RewardModel
-from baselines.rlhf import RLHF, RLHFConfig, _token_logprobs, optimise
+from baselines.logprobs import token_logprobs
+from baselines.policy_gradient import optimise
+from baselines.reward_model import RewardConfig, RewardModel
+from baselines.rlhf import RLHF, RLHFConfig
 from harness.core.budget import Ledger
 from harness.core.spec import Adaptation
-from harness.models.finetune import FinetuneConfig, TokenizedExample, tokenize
+from harness.models.examples import TokenizedExample, tokenize
+from harness.models.finetune import FinetuneConfig
 from harness.models.student import Student
 from harness.seeds import generator
 from tasks.pool import MixedPool, MixedPoolConfig
@@ -35,18 +38,18 @@ def test_the_reference_stays_as_it_was_while_the_student_is_trained(tiny_model: 
     reference = student.frozen_body(), student.frozen_head()
     assert (reference[1] is student.model.get_output_embeddings()) == (kind == "lora")
     with torch.no_grad():
-        before, _ = _token_logprobs(student, examples, 1.0, reference=reference)
-        assert torch.allclose(before, _token_logprobs(student, examples, 1.0)[0], atol=1e-5)
+        before, _ = token_logprobs(student, examples, reference=reference)
+        assert torch.allclose(before, token_logprobs(student, examples)[0], atol=1e-5)
         for parameter in student.trainable:
             parameter.add_(0.1)
-        assert torch.equal(_token_logprobs(student, examples, 1.0, reference=reference)[0], before)
-        assert not torch.allclose(_token_logprobs(student, examples, 1.0)[0], before, atol=0.01)
+        assert torch.equal(token_logprobs(student, examples, reference=reference)[0], before)
+        assert not torch.allclose(token_logprobs(student, examples)[0], before, atol=0.01)
 
 
 def test_a_copied_head_is_paid_for(tiny_model: Path) -> None:
     student, ledger, pool = make(tiny_model, 2e10, kind="full")
     config = RLHFConfig(max_new_tokens=4, prompts_per_step=1, samples_per_prompt=2, learning_rate=1e-4)
-    model = RewardModel(student, train_body=False)
+    model = RewardModel(student, RewardConfig())
     model.attach(ledger)
     assert optimise(student, model, pool, ledger, config=config, rng=np.random.default_rng(0)) > 0
     paid = {(row["phase"], row["model"]) for row in ledger.rows() if row["flops"]}
@@ -61,7 +64,7 @@ def test_log_probabilities_are_those_that_were_sampled_from(tiny_model: Path) ->
     example = TokenizedExample(example.ids[: example.prompt_tokens + 1], example.prompt_tokens)
     with torch.no_grad():
         logits = student.model(torch.tensor([example.ids])).logits[0, -2].float()
-        found, _ = _token_logprobs(student, [example], 0.5)
+        found, _ = token_logprobs(student, [example], temperature=0.5)
     assert float(found) == pytest.approx(float(torch.log_softmax(logits / 0.5, -1)[example.ids[-1]]), abs=1e-3)
 
 
@@ -75,7 +78,7 @@ def test_the_reward_model_reads_replies_with_their_end_as_it_was_taught(tiny_mod
             return torch.zeros(len(examples))
 
     config = RLHFConfig(max_new_tokens=2, prompts_per_step=2)  # most replies are cut off
-    optimise(student, Spy(student, train_body=False), pool, ledger, config=config, rng=np.random.default_rng(0))
+    optimise(student, Spy(student, RewardConfig()), pool, ledger, config=config, rng=np.random.default_rng(0))
     assert last_tokens == {student.tokenizer.eos_token_id}
 
 
