@@ -109,6 +109,17 @@ def corpus_row(instruction: Instruction, origin: Origin) -> Row:
     }
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """Instructions with one length limit, the turns before each, and the most that answering them can cost."""
+
+    instructions: list[Instruction]
+    conversations: list[list[Message]]
+    prefixes: list[list[Message]]
+    max_new_tokens: int
+    bound_flops: float
+
+
 class Answerer:
     """Answers with the student as it was loaded; compute is charged to "generate", verifications are counted by the pool.
 
@@ -142,48 +153,65 @@ class Answerer:
     def answer(self, instructions: Sequence[Instruction], *, max_flops: float, rng: np.random.Generator) -> list[Answered | None]:
         """In order, an answer each; None where compute was short.
 
-        Instructions of one length limit are one batch; it is begun when its expected cost (its upper bound times the share of their bounds
-        that batches so far came to) fits `max_flops`.
+        Instructions of one length limit are asked at once, or as many as fit: a batch's expected cost is its upper bound times the share of
+        their bounds that batches so far came to.
         """
         answers: list[Answered | None] = [None] * len(instructions)
         places_of: dict[int, list[int]] = {}
         for place, instruction in enumerate(instructions):
             places_of.setdefault(self.config.max_new_tokens(instruction), []).append(place)
+        stop_at = self.ledger.spent(self.ledger.account) + max_flops
         for limit, places in places_of.items():
-            asked = [instructions[place] for place in places]
-            before = self.ledger.spent(self.ledger.account)
-            for place, answer in zip(places, self._answered(asked, limit, max_flops, seed=int(rng.integers(2**31))), strict=False):
-                answers[place] = answer
-            max_flops -= self.ledger.spent(self.ledger.account) - before
+            while places and (batch := self._batch([instructions[place] for place in places], limit, stop_at)) is not None:
+                answered = self._answered(batch, seed=int(rng.integers(2**31)))
+                if not answered:
+                    return answers
+                for place, answer in zip(places, answered, strict=False):
+                    answers[place] = answer
+                places = places[len(answered) :]
         return answers
 
-    def _answered(self, asked: list[Instruction], limit: int, max_flops: float, *, seed: int) -> list[Answered]:
-        conversations = [[user_turn(instruction)] for instruction in asked]
-        prefixes = [[turn for shot in self._shots(one) for turn in demonstration_turns(shot)] for one in asked]
-        n = self.config.samples
-        bound = generation_bound(
-            self.student, conversations, prefixes=prefixes, prefix_caches=self._prefix_caches, n=n, max_new_tokens=limit
-        )
-        if bound * self._used_share > max_flops:
-            return []
+    def _batch(self, waiting: list[Instruction], limit: int, stop_at: float) -> _Batch | None:
+        """The first of those who wait, as many as are expected to fit; None if not even one."""
+        left = stop_at - self.ledger.spent(self.ledger.account)
+        size = len(waiting)
+        while size:
+            asked = waiting[:size]
+            prefixes = [[turn for shot in self._shots(one) for turn in demonstration_turns(shot)] for one in asked]
+            conversations = [[user_turn(instruction)] for instruction in asked]
+            bound = generation_bound(
+                self.student,
+                conversations,
+                prefixes=prefixes,
+                prefix_caches=self._prefix_caches,
+                n=self.config.samples,
+                max_new_tokens=limit,
+            )
+            if bound * self._used_share <= left:
+                return _Batch(asked, conversations, prefixes, limit, bound)
+            size //= 2
+        return None
+
+    def _answered(self, batch: _Batch, *, seed: int) -> list[Answered]:
         before = self.ledger.spent(self.ledger.account)
         try:
             with self.ledger.use_phase("generate"), self.student.as_loaded() if self._frozen else nullcontext():
                 replies = self.student.generate(
-                    conversations,
-                    max_new_tokens=limit,
+                    batch.conversations,
+                    max_new_tokens=batch.max_new_tokens,
                     temperature=self.config.temperature,
-                    n=n,
+                    n=self.config.samples,
                     seed=seed,
-                    prefixes=prefixes,
+                    prefixes=batch.prefixes,
                     prefix_caches=self._prefix_caches,
                 )
         except BudgetExceeded:
             return []
-        if bound > 0:
-            self._used_share = (self._used_share + (self.ledger.spent(self.ledger.account) - before) / bound) / 2
+        if batch.bound_flops > 0:
+            self._used_share = (self._used_share + (self.ledger.spent(self.ledger.account) - before) / batch.bound_flops) / 2
         with self.ledger.use_phase("review"):
-            return [self._judged(*row, limit=limit) for row in zip(asked, replies, prefixes, strict=True)]
+            rows = zip(batch.instructions, replies, batch.prefixes, strict=True)
+            return [self._judged(*row, limit=batch.max_new_tokens) for row in rows]
 
     def _judged(self, instruction: Instruction, completions: Sequence[Completion], context: Sequence[Message], *, limit: int) -> Answered:
         rejected: Counter[str] = Counter()

@@ -93,12 +93,18 @@ class SelfInstruct:
             student, pool, ledger, seeds, config=config.answers, shots=writer.nearest, accept_any=config.accept == "any"
         )  # fmt: skip
         rows: list[Row] = []
-        step, complete = 0, True
-        while complete and (drafts := writer.write(stop_at - ledger.spent(ledger.account))):
+        step, dearest = 0, 0.0
+        while True:
+            before = ledger.spent(ledger.account)
+            # An instruction that cannot be answered any more need not be written.
+            most = int((stop_at - before) / dearest) if dearest else config.instructions_per_prompt
+            drafts = writer.write(min(most, config.instructions_per_prompt), max_flops=stop_at - before)
+            if not drafts:
+                break
             new = [draft.instruction for draft in drafts if draft.reason is None]
             answers = answerer.answer(new, max_flops=stop_at - ledger.spent(ledger.account), rng=answer_rng)
             by_id = {answer.instruction.id: answer for answer in answers if answer is not None}
-            complete = len(by_id) == len(new)
+            dearest = max(dearest, (ledger.spent(ledger.account) - before) / len(drafts))
             for draft in drafts:
                 origin = Origin(draft.seed.instruction, OPERATION, step)
                 answer = by_id.get(draft.instruction.id) if draft.reason is None else None
@@ -143,10 +149,9 @@ class Writer:
         self._seed_words = frozenset(word for tokens in self._kept_tokens for word in tokens)
         self._used_share = 1.0
 
-    def write(self, max_flops: float) -> list[Draft]:
-        """New instructions after one set of examples; fewer where compute is short, none where it does not pay for one."""
+    def write(self, n: int, *, max_flops: float) -> list[Draft]:
+        """Up to `n` new instructions after one set of examples; fewer where compute is short, none where it does not pay for one."""
         turns = self._examples()
-        n = self.config.instructions_per_prompt
         while n and self._bound(turns, n) * self._used_share > max_flops:
             n //= 2
         if not n:
@@ -193,7 +198,7 @@ class Writer:
         instruction = Instruction(
             name, seed.instruction.pool, OPERATION, text, text, seed_id=seed.instruction.id, operation=OPERATION, step=1
         )  # fmt: skip
-        reason = _unusable(text, reply.finished, self._seed_words)
+        reason = unusable(text, reply.finished, self._seed_words)
         if reason is None and self.pool.contaminated(text):
             reason = "contaminated"
         if reason is None:
@@ -209,7 +214,7 @@ def _asked() -> list[Message]:
     return [{"role": "user", "content": ASK}]
 
 
-def _unusable(text: str, finished: bool, seed_words: frozenset[str]) -> str | None:
+def unusable(text: str, finished: bool, seed_words: frozenset[str]) -> str | None:
     """Why a text cannot be an instruction, whatever else was kept."""
     if not finished:
         return "cut off"

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from itertools import combinations
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from harness.core.records import Instruction, Preference
 from harness.instructions.texts import pick, words
@@ -20,6 +19,8 @@ from harness.instructions.verify import verify
 
 Criterion = Literal["correctness", "brevity", "cleanliness", "relevance"]
 _GLYPHS = re.compile(r"[#*_~`|]{3,}|<\|?[a-z_]+\|?>|(.)\1{5,}|\ufffd")
+EVEN = 1e-9
+"""Responses whose worth differs by no more are equally good."""
 _LONG_WORDS = 80
 """A response of this many words or more has no brevity left."""
 
@@ -49,14 +50,20 @@ _PROFILES = (
 
 
 class AnnotatorsConfig(BaseModel):
-    """Who annotates, how noisily, and what a comparison costs."""
+    """Who annotates, and how noisily. What a comparison costs stands in the study's `prices`, where all prices stand."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     profiles: tuple[AnnotatorProfile, ...] = Field(default=_PROFILES, min_length=1)
     flip_probability: float = Field(default=0.25, ge=0, le=0.5)
-    usd_per_comparison: float = Field(default=0.30, ge=0)
-    seconds_per_comparison: float = Field(default=36.8, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _prices_stand_elsewhere(cls, settings: Any) -> Any:
+        for key, price in (("usd_per_comparison", "comparison_usd"), ("seconds_per_comparison", "comparison_s")):
+            if isinstance(settings, dict) and key in settings:
+                raise ValueError(f"{key}: what a comparison costs and takes is set once, as prices.{price} of the study")
+        return settings
 
     @field_validator("profiles")
     @classmethod
@@ -117,7 +124,7 @@ class Annotators:
     ) -> bool:
         """One noisy judgement; equal worth is decided by a coin."""
         gain = value(profile, instruction, first) - value(profile, instruction, second)
-        verdict = gain > 0 if abs(gain) > 1e-9 else bool(rng.random() < 0.5)
+        verdict = gain > 0 if abs(gain) > EVEN else bool(rng.random() < 0.5)
         flipped = bool(rng.random() < self.config.flip_probability)
         return verdict != flipped
 
@@ -134,21 +141,9 @@ class Annotators:
         """Every annotator's judgement of every pair: votes (A, N), True where the first response wins."""
         return np.array([[self.prefers_first(profile, *pair, rng=rng) for pair in pairs] for profile in self.config.profiles])
 
-    def cost_usd(self, comparisons: int) -> float:
-        """Dollars paid for so many comparisons."""
-        return comparisons * self.config.usd_per_comparison
-
-    def time_s(self, comparisons: int) -> float:
-        """Human seconds spent on so many comparisons."""
-        return comparisons * self.config.seconds_per_comparison
-
-
-def agreement(votes_A_N: np.ndarray[tuple[int, int], np.dtype[np.bool_]]) -> float:
-    """Mean share of pairs on which two annotators agree, over all pairs of annotators.
-
-    Args:
-        votes_A_N: one row per annotator, one column per comparison.
-    """
-    annotators, comparisons = votes_A_N.shape
-    assert min(annotators - 1, comparisons) > 0, votes_A_N.shape
-    return float(np.mean([np.mean(votes_A_N[one] == votes_A_N[other]) for one, other in combinations(range(annotators), 2)]))
+    def gains(self, pairs: Sequence[tuple[Instruction, str, str]]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+        """What the first response is worth more than the second, to every annotator and without noise: gains (A, N) in [-1, 1]."""
+        worth = [
+            [value(profile, one, first) - value(profile, one, second) for one, first, second in pairs] for profile in self.config.profiles
+        ]
+        return np.array(worth).reshape(len(self.config.profiles), len(pairs))

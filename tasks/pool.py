@@ -29,6 +29,7 @@ from harness.instructions.render import compose, without_answers
 from harness.instructions.texts import between, pick
 from harness.instructions.verify import verify
 from harness.seeds import generator
+from tasks.agreement import Pair, agreement_report
 from tasks.annotators import Annotators, AnnotatorsConfig
 
 SEEDS_FILE = Path(__file__).parent / "seeds" / "instructions.jsonl"
@@ -178,8 +179,10 @@ class MixedPool:
         self.annotators = Annotators(config.annotators)
         self._families = list(config.families)
         self._handed_out: set[str] = set()
+        """Bodies of questions and whole texts of constrained requests, whose bodies recur."""
         self._seeds = self._draw_seeds(rng)
         self._seeds_counted = False
+        self._compared: list[tuple[Pair, Preference]] = []
 
     def seeds(self) -> list[Demonstration]:
         """The seed demonstrations, equal at every call and counted at the first."""
@@ -202,6 +205,7 @@ class MixedPool:
         """Labels pairs of responses by the simulated annotators, each counted as one comparison."""
         labelled = [self.annotators.label(instruction, first, second, rng=rng) for instruction, first, second in pairs]
         self._ledger.count("comparisons", len(labelled))
+        self._compared += zip(pairs, labelled, strict=True)
         return labelled
 
     def verify(self, instruction: Instruction, response: str) -> Verification:
@@ -212,6 +216,31 @@ class MixedPool:
     def contaminated(self, text: str) -> bool:
         """Whether `text` shares an 8-gram of words with any evaluation item."""
         return not self._ngrams.isdisjoint(ngram_hashes(text))
+
+    def held_out(self, n: int, *, rng: np.random.Generator) -> list[Demonstration]:
+        """`n` demonstrations like those that the pool hands out, none of them handed out before. Not counted: for measurements only.
+
+        Fewer where small generators run dry.
+        """
+        found: dict[str, Demonstration] = {}
+        for _ in range(_ATTEMPTS + 2 * n):
+            if len(found) == n:
+                break
+            if not self._families or rng.random() < self.config.constraint_share:
+                item: Instruction | None = _draw_constrained("train", between(rng, *_TRAIN_STACK), rng)
+            else:
+                family = pick(rng, self._families)
+                item = draw(family, self.config.families[family], "train", rng=rng, exclude=self._handed_out)
+            if item is not None and item.body not in self._handed_out and item.text not in self._handed_out:
+                found.setdefault(item.text, self._labelled(item))
+        return list(found.values())
+
+    def reports(self) -> dict[str, Any]:
+        """annotators.json, if comparisons were bought: who judged, and how far they agree (tasks.agreement)."""
+        if not self._compared:
+            return {}
+        pairs, labels = zip(*self._compared, strict=True)
+        return {"annotators.json": agreement_report(self.annotators, pairs, labels, rng=generator("annotators", "panel"))}
 
     def _draw_seeds(self, rng: np.random.Generator) -> list[Demonstration]:
         """Families in turn and different requests, so that few seeds cover much."""
@@ -224,12 +253,15 @@ class MixedPool:
             item = _draw_constrained("train", between(rng, *_TRAIN_STACK), rng)
             if item.body not in bodies or len(bodies) >= len(seed_instructions("train")):
                 bodies.add(item.body)
+                self._handed_out.add(item.text)
                 drawn.append(item)
         return [self._labelled(drawn[index]) for index in rng.permutation(total)]
 
     def _draw(self, rng: np.random.Generator) -> Instruction:
         if not self._families or rng.random() < self.config.constraint_share:
-            return _draw_constrained("train", between(rng, *_TRAIN_STACK), rng)
+            item = _draw_constrained("train", between(rng, *_TRAIN_STACK), rng)
+            self._handed_out.add(item.text)
+            return item
         return self._draw_question(pick(rng, self._families), rng)
 
     def _draw_question(self, family: str, rng: np.random.Generator) -> Instruction:

@@ -4,17 +4,20 @@ from pydantic import ValidationError
 
 from harness.core.records import Constraint
 from harness.instructions.render import compose
-from tasks.annotators import AnnotatorProfile, Annotators, AnnotatorsConfig, agreement, brevity, cleanliness, relevance, value
+from harness.scoring.cost import Prices, cost
+from tasks.annotators import AnnotatorProfile, Annotators, AnnotatorsConfig, brevity, cleanliness, relevance, value
 
 ITEM = compose(pool="instructions", family="garden", body="Describe a garden after heavy rain.", constraints=[Constraint("no_commas")])
 GOOD, BAD = "The garden shines after the rain.", "Well, no, never, perhaps, who knows, ###, hmm"
 
 
-def test_published_price_and_time_are_the_defaults() -> None:
-    pool = Annotators(AnnotatorsConfig())
-    assert pool.config.flip_probability == 0.25
-    assert pool.cost_usd(10) == pytest.approx(3.0)
-    assert pool.time_s(10) == pytest.approx(368.0)
+def test_published_noise_price_and_time_are_the_defaults_and_a_price_stands_in_one_place() -> None:
+    assert AnnotatorsConfig().flip_probability == 0.25
+    spent = cost({"comparisons": 10}, 0.0, Prices())
+    assert (spent.labels_usd, spent.human_s) == (pytest.approx(3.0), pytest.approx(368.0))
+    for key, price in (("usd_per_comparison", "prices.comparison_usd"), ("seconds_per_comparison", "prices.comparison_s")):
+        with pytest.raises(ValidationError, match=f"{key}.*{price}"):
+            AnnotatorsConfig.model_validate({key: 0.3})
 
 
 def test_criteria_on_cases_written_by_hand() -> None:
@@ -47,24 +50,15 @@ def test_annotators_disagree_about_what_matters() -> None:
     assert not pool.prefers_first(hurried, ITEM, long_but_right, short_but_wrong, rng=np.random.default_rng(0))
 
 
-def test_labels_are_flipped_as_often_as_stated_and_agreement_follows() -> None:
-    """Flips with probability p are wrong p of the time; two annotators of one mind agree in 1 - 2p(1 - p) of cases."""
+def test_labels_are_flipped_as_often_as_stated() -> None:
     pool, pairs = Annotators(AnnotatorsConfig()), [(ITEM, GOOD, BAD)] * 4000
     votes = pool.votes(pairs, rng=np.random.default_rng(0))
     assert np.mean(votes) == pytest.approx(0.75, abs=0.015)
-    assert agreement(votes) == pytest.approx(0.625, abs=0.015)
 
 
 def test_equal_responses_are_decided_by_a_fair_coin() -> None:
     votes = Annotators(AnnotatorsConfig(flip_probability=0)).votes([(ITEM, GOOD, GOOD)] * 2000, rng=np.random.default_rng(0))
     assert np.mean(votes) == pytest.approx(0.5, abs=0.03)
-
-
-def test_agreement_of_known_votes() -> None:
-    votes = np.array([[True, True, False, False], [True, False, False, True], [True, True, False, False]])
-    assert agreement(votes) == pytest.approx((0.5 + 1.0 + 0.5) / 3)
-    with pytest.raises(AssertionError):
-        agreement(votes[:1])
 
 
 def test_labels_are_equal_for_equal_seeds_and_name_their_annotator() -> None:
