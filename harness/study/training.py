@@ -13,7 +13,7 @@ import torch
 from harness.core import grid, plugins
 from harness.core.budget import Caps, Ledger
 from harness.core.spec import StudySpec
-from harness.core.store import Meta
+from harness.core.store import Meta, write_json
 from harness.errors import BudgetExceeded, CapReached, SpecError, TrainingError
 from harness.models.student import Student
 from harness.scoring import suites as scoring
@@ -60,6 +60,8 @@ def run_train_stage(task: StageTask, folder: Path, progress: ProgressWriter) -> 
         kept.append({"share": 1.0, **_spend(ledger)})
         (folder / CHECKPOINTS).write_text(json.dumps(kept, indent=1) + "\n")
     _write_pairs(folder, training)
+    for name, report in training.pool.reports().items() if hasattr(training.pool, "reports") else ():
+        write_json(folder / name, report)
     write_accounts(ledger, folder)
     found = {"counters": ledger.counters, "spent": spent_by_account(ledger), "budget_flops": budget_flops, "notes": ledger.notes}
     return found | ({"ended_by": ended_by} if ended_by else {}) | ({"tuned": values} if values else {})
