@@ -187,6 +187,41 @@ def compare(
     )
 
 
+@app.command(
+    epilog="Examples:\n\n  selfteach score --model smollm2-135m-instruct --suite complex_understanding --limit 50\n\n"
+    "  selfteach score --model results/runs/quickstart/stages/<id>/model --suite generation --out scores\n\n"
+    "  selfteach score --model smollm2-135m-instruct --suite complex_understanding --tasks openbookqa,boolq --perturb typos,case\n\n"
+    "  selfteach score --model hub:org/name --suite lm_eval --tasks arc_challenge\n\n"
+    "  selfteach score --model smollm2-135m-instruct --suite holistic --json\n\n"
+    "docs/suites.md says what the tasks are, docs/holistic.md what the axes beyond accuracy are worth. "
+    "Exit code 2: no such suite, task or perturbation. 3: the model or a task's data cannot be had."
+)
+def score(
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", metavar="MODEL", help="A known name, hub:, file: or pypi: source, a model's folder or a trained student's."
+        ),
+    ],
+    suite: Annotated[list[str], typer.Option("--suite", metavar="NAME", help="A suite of `selfteach tasks`; may be repeated.")],
+    tasks: Annotated[
+        str | None, typer.Option("--tasks", metavar="A,B", help="Only these tasks. Suite lm_eval takes any of lm-eval's.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Items of each task. Default: the task's own.")] = None,
+    perturb: Annotated[str | None, typer.Option("--perturb", metavar="A,B", help="Score under these perturbations too.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Write samples and results, in lm-eval's layout too.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score one model on suites of tasks: scores with intervals, chance level, licences; no study needed."""
+    from harness.cli.score import score_command
+
+    listed = {
+        name: [part.strip() for part in (given or "").split(",") if part.strip()]
+        for name, given in (("tasks", tasks), ("perturb", perturb))
+    }
+    score_command(model, suites=suite, tasks=listed["tasks"], limit=limit, perturb=listed["perturb"], out=out, as_json=as_json)
+
+
 @app.command(epilog="Examples:\n\n  selfteach methods\n\n  selfteach methods rlhf")
 def methods(name: Annotated[str | None, typer.Argument(help="Show this method's settings.")] = None, as_json: JsonOption = False) -> None:
     """List the methods that are installed, or one method's settings with their defaults."""
