@@ -19,17 +19,17 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from harness.errors import SpecError
 from harness.stats.clustered import FloatArray, check_options, scores
+from harness.stats.student import t_quantile, t_tail
 
 ComparatorCost = Literal["first reach", "whole run"]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Cost (increasing, in any unit) and quality at the checkpoints of one run."""
+    """Cost (never falling, in any unit) and quality at the checkpoints of one run."""
 
     cost_T: npt.ArrayLike
     quality_T: npt.ArrayLike
@@ -95,7 +95,7 @@ def cost_ratio(
         comparator_cost: what the comparator is charged for its final quality: up to its own first reach of it, as the treatment is, or
             its whole run (what was really spent, kinder to the treatment where the comparator's curve is flat at its end).
     Raises:
-        SpecError: unequal or no seeds, or a curve whose costs are negative or not increasing, or with values that are no finite number.
+        SpecError: unequal or no seeds, or a curve whose costs are negative or fall, or with values that are no finite number.
     """
     check_options(level)
     if len(treatment_S) != len(comparator_S) or not treatment_S:
@@ -115,6 +115,23 @@ def cost_ratio(
         share_at_start=float(np.mean([seed.treatment.low == 0 or seed.comparator.low == 0 for seed in seeds])),
         seeds=seeds,
     )
+
+
+def cost_ratio_tails(found: CostRatio, ratio: float) -> tuple[float, float]:
+    """One-sided p values of "the mean cost ratio is at most `ratio`" and "at least `ratio`", by the t tests that `interval` inverts.
+
+    1 where the bounds that a test needs are open, for one seed, and where all seeds have one value.
+    """
+    assert ratio > 0, ratio
+    return _tail([seed.low for seed in found.seeds], ratio, 1), _tail([seed.high for seed in found.seeds], ratio, -1)
+
+
+def _tail(bounds: Sequence[float], ratio: float, sign: int) -> float:
+    bound_S = np.array(bounds)
+    if not _tellable(bound_S):
+        return 1.0
+    logs = np.log(bound_S)
+    return float(t_tail(sign * (logs.mean() - math.log(ratio)), logs.std(ddof=1) / math.sqrt(len(logs)), len(logs) - 1))
 
 
 def first_reach(cost_T: npt.ArrayLike, quality_T: npt.ArrayLike, level: float, *, higher_is_better: bool = True) -> Reach:
@@ -155,8 +172,8 @@ def _checked(curve: Curve, key: str) -> tuple[FloatArray, FloatArray]:
     cost_T, quality_T = scores(curve.cost_T, key=f"{key}.cost_T", ndim=1), scores(curve.quality_T, key=f"{key}.quality_T", ndim=1)
     if cost_T.shape != quality_T.shape:
         raise SpecError("expected one quality a cost", key=key, value=(len(cost_T), len(quality_T)))
-    if cost_T[0] < 0 or (np.diff(cost_T) <= 0).any() or cost_T[-1] == 0:
-        raise SpecError("costs must not be negative, must increase and must end above 0", key=f"{key}.cost_T")
+    if cost_T[0] < 0 or (np.diff(cost_T) < 0).any() or cost_T[-1] == 0:
+        raise SpecError("costs must not be negative, must not fall and must end above 0", key=f"{key}.cost_T")
     return cost_T, quality_T
 
 
@@ -169,8 +186,12 @@ def _geometric_mean(ratio_S: FloatArray) -> float:
 
 def _limit(ratio_S: FloatArray, probability: float) -> float:
     """t limit of the geometric mean; open (0 or infinite) where a bound is, for one seed, and where all seeds have one value."""
-    bound = 0.0 if probability < 0.5 else math.inf
-    if len(ratio_S) < 2 or (ratio_S == 0).any() or np.isinf(ratio_S).any() or np.ptp(np.log(ratio_S)) < 1e-12:
-        return bound
+    if not _tellable(ratio_S):
+        return 0.0 if probability < 0.5 else math.inf
     logs = np.log(ratio_S)
-    return float(np.exp(logs.mean() + stats.t.ppf(probability, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs))))
+    return float(np.exp(logs.mean() + t_quantile(probability, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs))))
+
+
+def _tellable(ratio_S: FloatArray) -> bool:
+    """Whether a t limit exists: not where a bound is open, for one seed, and where all seeds have one value."""
+    return len(ratio_S) > 1 and not (ratio_S == 0).any() and not np.isinf(ratio_S).any() and bool(np.ptp(np.log(ratio_S)) >= 1e-12)

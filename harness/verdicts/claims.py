@@ -31,9 +31,10 @@ class Estimand(_Strict):
 
     Kinds: `score` mean score over the tasks of a suite (equal weight per task); `drop` clean − perturbed; `retention` perturbed / clean;
     `reject_share` share of outputs without full score, i.e. rejected by the verifier; `cost_usd`, `human_s`, `labels` (demonstrations +
-    comparisons), `queries` (calls of an external model) per training run; `curve` mean of a training curve over its last part.
-    `cost_at_equal_quality`, `queries_at_equal_quality`, `leave_one_family_out`, `transfer` and `membership_auc` need runs or measurements
-    that a plain study does not make.
+    comparisons), `queries` (calls of an external model) per training run; `curve` mean of a training curve over its last part;
+    `cost_at_equal_quality` (on `axis`), `queries_at_equal_quality` what is spent until the comparator's final quality is reached, in
+    studies that keep checkpoints; `membership_auc` of a membership-inference attack on each trained student (suite holistic).
+    `leave_one_family_out` and `transfer` need runs that a plain study does not make.
     """
 
     kind: Literal[
@@ -48,6 +49,8 @@ class Estimand(_Strict):
     """Leaves out tasks on which treatment and comparator together are not clearly above chance: nothing can be lost there."""
     curve: str | None = None
     """Kind `curve`: which one, such as "reward"."""
+    axis: Literal["usd", "flops", "seconds", "tokens", "labels"] = "usd"
+    """Kind `cost_at_equal_quality`: what is spent."""
     last_share: float | None = Field(default=None, gt=0, le=1)
     """Kind `curve`: share of the curve's points, at its end, that are averaged; by default the last quarter."""
 
@@ -55,6 +58,8 @@ class Estimand(_Strict):
     def _check(self) -> Estimand:
         if (self.curve is not None) != (self.kind == "curve"):
             raise ValueError("kind curve, and no other, names a curve")
+        if self.axis != "usd" and self.kind != "cost_at_equal_quality":
+            raise ValueError(f"axis means nothing to kind {self.kind}")
         if self.last_share is not None and self.kind != "curve":
             raise ValueError(f"last_share means nothing to kind {self.kind}")
         return self
@@ -63,6 +68,11 @@ class Estimand(_Strict):
     def scored(self) -> bool:
         """Whether it is a mean over scored items (others exist once a training run)."""
         return self.kind in ("score", "drop", "retention", "reject_share")
+
+    @property
+    def at_equal_quality(self) -> bool:
+        """Whether it is a cost of reaching the comparator's final quality."""
+        return self.kind in ("cost_at_equal_quality", "queries_at_equal_quality")
 
 
 class Reading(_Strict):
@@ -104,6 +114,8 @@ class Reading(_Strict):
                 )
         elif self.measure == "ratio" and self.threshold >= 2:
             raise ValueError("the margin of a ratio lies below 1")
+        if self.estimand.at_equal_quality and (self.measure == "absolute" or self.direction == "equal"):
+            raise ValueError(f"{self.estimand.kind} is compared as a ratio or a relative difference, higher or lower")
         if len(set(self.comparators)) < len(self.comparators):
             raise ValueError("a comparator is listed twice")
         return self

@@ -10,23 +10,22 @@ import numpy as np
 import pandas as pd
 
 from harness.core.records import CLEAN
+from harness.stats.cost_quality import cost_ratio_tails
 from harness.stats.crossed import Components, Moments, contrast, moments, seed_moments
 from harness.stats.intervals import wilson_mean
 from harness.stats.relative import RatioEstimate, RatioUndefinedError, power_product, power_product_tails, ratio, ratio_tails
 from harness.verdicts.claims import NO_EFFECT, Estimand, Reading
+from harness.verdicts.equal_quality import NO_CHECKPOINTS, equal_quality
 from harness.verdicts.frames import PERTURBED, Column, Frames, NotTestableError, Scores
+from harness.verdicts.membership import membership_auc
+from harness.verdicts.tracks import AXES, has_checkpoints
 
 COUNTED = ("cost_usd", "human_s", "labels", "queries")
 UNITS = {"cost_usd": "USD", "human_s": "s", "labels": "labels", "queries": "queries"}
 LAST_SHARE = 0.25
-_CHECKPOINTS = "needs scored checkpoints along each run (iso-quality protocol); this study scores final students only"
 NEEDS_MORE = {
-    "cost_at_equal_quality": f"the cost of reaching equal quality {_CHECKPOINTS}",
-    "queries_at_equal_quality": f"the number of queries for equal quality {_CHECKPOINTS}",
     "leave_one_family_out": "leave-one-family-out cross-validation needs a training run for each family left out; this study makes none",
     "transfer": "transfer needs a second student trained on the corpus that the first one's run wrote; a study trains one student",
-    "membership_auc": "a membership-inference attack needs the loss of training members and of held-out non-members; this study "
-    "measures none",
 }
 
 
@@ -59,6 +58,10 @@ class Effect:
     """Counted, equal in every seed: the value has no sampling error."""
     flat: bool = False
     """Every score pair differed by the same amount: the SE is the floor."""
+    bound: str = ""
+    """ "≥" or "≤" where the estimate is only bounded, because some runs never reached a level or were there from the start."""
+    censoring: str = ""
+    """Which runs these are, as a sentence."""
 
 
 def effect(reading: Reading, treatment: str, comparator: str, results: Frames, scores: Scores, *, level: float) -> Effect:
@@ -80,12 +83,23 @@ def effect(reading: Reading, treatment: str, comparator: str, results: Frames, s
         return _counted_effect(reading, treatment, comparator, results, seeds, level)
     if kind == "curve":
         return _curve_effect(reading, treatment, comparator, results, seeds, level)
+    if kind == "membership_auc":
+        fitted = seed_moments(membership_auc(treatment, comparator, results, seeds))
+        return _complete(_measured(reading, fitted, level).settled(reading), comparator, fitted, fitted.n_items, ())
+    if reading.estimand.at_equal_quality:
+        return _equal_quality_effect(reading, treatment, comparator, results, scores, seeds, level)
     return _score_effect(reading, treatment, comparator, scores, seeds, level)
 
 
 def unit(estimand: Estimand) -> str:
     """What absolute values are counted in; "share" for scores."""
+    if estimand.at_equal_quality:
+        return AXES[_axis(estimand)].unit
     return estimand.curve or UNITS.get(estimand.kind, "share")
+
+
+def _axis(estimand: Estimand) -> str:
+    return "queries" if estimand.kind == "queries_at_equal_quality" else estimand.axis
 
 
 def shared_tasks(estimand: Estimand, treatment: str, comparator: str, scores: Scores, seeds: Sequence[int]) -> list[str]:
@@ -262,6 +276,45 @@ def _curve_effect(reading: Reading, treatment: str, comparator: str, results: Fr
             raise NotTestableError(f"{method} drew no curve {curve!r} with seed {missing[0]} (its curves: {drawn})")
     fitted = seed_moments(np.array([[values[method, seed] for method in (treatment, comparator)] for seed in seeds]))
     return _complete(_measured(reading, fitted, level).settled(reading), comparator, fitted, fitted.n_items, ())
+
+
+def _equal_quality_effect(
+    reading: Reading, treatment: str, comparator: str, results: Frames, scores: Scores, seeds: list[int], level: float
+) -> Effect:
+    """Ratios are compared on the log scale; censored seeds count with their bounds (harness.stats.cost_quality)."""
+    if not has_checkpoints(results):
+        raise NotTestableError(f"cost at equal quality {NO_CHECKPOINTS}")
+    along = set(results.checkpoint_samples["task"])
+    tasks = [task for task in shared_tasks(reading.estimand, treatment, comparator, scores, seeds) if task in along]
+    if not tasks:
+        raise NotTestableError("none of its tasks was scored at the checkpoints (checkpoints.suites of the study)")
+    told = equal_quality(treatment, comparator, _axis(reading.estimand), results, scores, seeds, tasks, level=level)
+    shift = 1.0 - NO_EFFECT[reading.measure]
+    low, high = (bound - shift for bound in told.found.interval)
+    none, threshold = (cost_ratio_tails(told.found, ratio) for ratio in (1.0, reading.threshold + shift))
+    values = told.values()
+    return Effect(
+        comparator=comparator,
+        estimate=told.estimate - shift,
+        interval=(low, high),
+        p_value=min(1.0, 2 * min(none)),
+        p_above_none=none[0],
+        p_below_none=none[1],
+        p_above_threshold=threshold[0],
+        p_below_threshold=threshold[1],
+        p_above_low=1.0,
+        p_below_low=1.0,
+        components=told.components,
+        treatment_value=values[0],
+        comparator_value=values[1],
+        n_seeds=told.found.n_seeds,
+        n_items=1,
+        n_total=1,
+        model="seeds only",
+        tasks=tuple(tasks),
+        bound=told.bound,
+        censoring=told.censoring(treatment, comparator),
+    )
 
 
 def _complete(found: _Measured, comparator: str, fitted: Moments, n_total: int, tasks: tuple[str, ...]) -> Effect:

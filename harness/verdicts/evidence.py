@@ -16,7 +16,9 @@ def checksums(results: RunResults) -> dict[str, str]:
         StoreError: a stage's meta.json is damaged.
     """
     store = RunStore(results.run_dir)
-    stages = dict.fromkeys(str(stage) for column in ("train_stage", "score_stage") for stage in results.trials[column])
+    stages = dict.fromkeys(
+        str(stage) for column in ("train_stage", "score_stage", "checkpoint_stage") for stage in results.trials[column].dropna()
+    )
     return {stage: str(store.meta(stage)["checksum"]) for stage in stages if store.finished(stage)}
 
 

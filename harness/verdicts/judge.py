@@ -9,6 +9,7 @@ inside), and contradicted where the effect surely lies outside; it takes no part
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,7 +24,7 @@ from harness.verdicts.wording import amount, explain, metric_text
 MATCH_TOLERANCE = 0.02
 FEW_SEEDS = 5
 ESTIMANDS = {"relative": "relative difference", "absolute": "absolute difference", "ratio": "ratio"}
-_COMPUTE_FREE = ("labels", "human_s", "queries", *NEEDS_MORE)
+_COMPUTE_FREE = ("labels", "human_s", "queries", "cost_at_equal_quality", "queries_at_equal_quality", *NEEDS_MORE)
 """Estimands whose meaning does not depend on the methods having spent the same compute in this run."""
 
 
@@ -198,23 +199,31 @@ def _report(row: _Judged, file: ClaimFile, results: Frames, scores: Scores, n_pr
         "verdict": verdict, "why": row.refused, "effect": None, "interval": None, "level": 1 - file.alpha, "p_value": None, "p_holm": None,
         "p_bh": None, "p_threshold": None, "p_threshold_holm": None, "binding_comparator": None, "n_seeds": None, "n_items": None,
         "n_dropped": None, "mde": None, "needed": None, "components": None, "baseline_value": None, "treatment_value": None,
-        "tasks": [], "rationale": claim.rationale if reading.primary else "", "note": reading.note, "evidence": [],
+        "bound": "", "censoring": "", "tasks": [],
+        "rationale": claim.rationale if reading.primary else "", "note": reading.note, "evidence": [],
         "undefined_in_source": list(claim.undefined_in_source),
     }  # fmt: skip
     if not row.effects:
         return report
     found, directed = row.binding, reading.direction != "equal"
     return report | {
-        "why": _why(row, verdict, file.alpha, results, scores), "effect": found.estimate, "interval": list(found.interval),
+        "why": _why(row, verdict, file.alpha, results, scores), "effect": found.estimate,
+        "interval": [_finite(end) for end in found.interval], "bound": found.bound, "censoring": found.censoring,
         "p_value": (row.tests.p_none if directed else found.p_value) if row.tested else None,
         "p_holm": row.p_none if row.tested and directed and reading.primary else None,
         "p_bh": row.p_bh, "p_threshold": row.tests.p_threshold if row.tested else None,
         "p_threshold_holm": row.p_threshold if row.tested and reading.primary else None, "binding_comparator": found.comparator,
         "n_seeds": found.n_seeds, "n_items": found.n_items, "n_dropped": found.n_total - found.n_items,
         "mde": _mde(row, file, n_primary), "needed": _needed(row, file, n_primary) if verdict == "inconclusive" else None,
-        "components": vars(found.components), "baseline_value": found.comparator_value, "treatment_value": found.treatment_value,
+        "components": vars(found.components), "baseline_value": _finite(found.comparator_value),
+        "treatment_value": _finite(found.treatment_value),
         "tasks": list(found.tasks), "evidence": _evidence(row, results, scores),
     }  # fmt: skip
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity: an open end of an interval, a cost that was never reached."""
+    return value if math.isfinite(value) else None
 
 
 def _why(row: _Judged, verdict: str, alpha: float, results: Frames, scores: Scores) -> str:
@@ -248,6 +257,8 @@ def _mde(row: _Judged, file: ClaimFile, n_primary: int) -> float | None:
 def _needed(row: _Judged, file: ClaimFile, n_primary: int) -> str:
     """Designs whose test of the threshold would succeed with the wanted power if the observed effect were the true one."""
     found = row.binding
+    if found.censoring:
+        return "Larger budgets, so that the quality is reached in every seed, or more checkpoints early in the runs; then more seeds."
     if found.components.seed is None:
         return f"At least 2 training seeds, better {FEW_SEEDS} or more: one run of each method cannot tell the method from the run."
     distance = _distance(found, row.reading)
@@ -275,11 +286,13 @@ def _distance(found: Effect, reading: Reading) -> float:
 
 
 def _evidence(row: _Judged, results: Frames, scores: Scores) -> list[str]:
-    column = "score_stage" if row.reading.estimand.scored else "train_stage"
+    estimand = row.reading.estimand
+    columns = ["train_stage", "checkpoint_stage", "score_stage"] if estimand.at_equal_quality else ["train_stage"]
+    columns = ["score_stage"] if estimand.scored else columns
     stages: dict[str, None] = {}
     for comparator in row.reading.comparators:
         pair = [row.claim.treatment, comparator]
         used = results.trials[results.trials["seed"].isin(scores.seeds(pair))]
         for method in pair:
-            stages |= dict.fromkeys(str(stage) for stage in used.loc[used["method"] == method, column])
+            stages |= dict.fromkeys(str(stage) for column in columns for stage in used.loc[used["method"] == method, column].dropna())
     return list(stages)

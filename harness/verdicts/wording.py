@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from harness.core.records import CLEAN
 from harness.verdicts.claims import NO_EFFECT, Estimand, Reading
 from harness.verdicts.estimands import LAST_SHARE, NEEDS_MORE, Effect, unit
 from harness.verdicts.frames import PERTURBED
+from harness.verdicts.tracks import AXES
 
 _QUANTITIES = {
     "drop": "loss of score under perturbation",
@@ -16,10 +18,8 @@ _QUANTITIES = {
     "cost_usd": "dollars per training run: device and labels at the study's prices",
     "human_s": "seconds of human labelling per training run, at the study's assumed time a label",
     "labels": "human labels per training run: demonstrations and comparisons",
-    "cost_at_equal_quality": "dollars spent until the comparator's final quality is reached",
     "leave_one_family_out": "mean score on the task family left out of training",
     "queries": "calls of a model other than the student per training run",
-    "queries_at_equal_quality": "calls of other models until the comparator's final quality is reached",
     "transfer": "mean score of another student, trained on this one's corpus",
     "membership_auc": "area under the ROC curve of a membership-inference attack (0.5: members cannot be told)",
 }
@@ -28,6 +28,8 @@ _QUANTITIES = {
 def amount(value: float, reading: Reading, *, signed: bool = True) -> str:
     """A value on the reading's scale: "+12.3 %", "+3.4 points", "0.62×", "-5 USD"."""
     sign = "+" if signed else ""
+    if math.isinf(value):
+        return "∞"
     if reading.measure == "ratio":
         return f"{value:.2f}×"
     if reading.measure == "relative":
@@ -54,6 +56,10 @@ def metric_text(estimand: Estimand, tasks: Sequence[str]) -> str:
     quantity = _QUANTITIES.get(estimand.kind, "mean score")
     if estimand.kind == "curve":
         return f"mean of the training curve {estimand.curve!r} over the last {estimand.last_share or LAST_SHARE:.0%} of its points"
+    if estimand.at_equal_quality:
+        axis = "queries" if estimand.kind == "queries_at_equal_quality" else estimand.axis
+        on = f" (mean score over {', '.join(tasks)})" if tasks else ""
+        return f"{AXES[axis].words}, until the comparator's final quality is reached{on}"
     if not estimand.scored or estimand.kind in NEEDS_MORE:
         return quantity
     where = f"mean over {', '.join(tasks)}" if tasks else f"suite {estimand.suite}" if estimand.suite else "all suites"
@@ -116,7 +122,7 @@ def _contradiction(reading: Reading, found: Effect) -> str:
 
 
 def _remarks(found: Effect) -> list[str]:
-    remarks = []
+    remarks = [found.censoring] if found.censoring else []
     if found.n_items < found.n_total:
         remarks.append(f"{found.n_total - found.n_items} of {found.n_total} items are left out: no score for one side in some seed")
     if found.flat and not found.certain:

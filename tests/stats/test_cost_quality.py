@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from harness.errors import SpecError
-from harness.stats.cost_quality import Curve, Reach, cost_ratio, first_reach
+from harness.stats.cost_quality import Curve, Reach, cost_ratio, cost_ratio_tails, first_reach
 
 
 def line(end_cost, end_quality, n=5):
@@ -76,6 +76,26 @@ def test_the_whole_run_charges_the_plateau_to_the_comparator():
     assert cost_ratio(a, b).low == pytest.approx(2 * cost_ratio(a, b, comparator_cost="whole run").low)
 
 
+def test_a_level_reached_while_nothing_was_spent_costs_what_was_spent_before():
+    assert first_reach([0, 10, 10, 10], [0.1, 0.2, 0.3, 0.4], 0.35) == Reach(10.0, 10.0)
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
+def test_tails_are_those_that_the_interval_inverts(level):
+    found = cost_ratio([line(80, 0.5), line(90, 0.6), line(70, 0.5)], [line(100, 0.3)] * 3, level=level)
+    low, high = found.interval
+    assert cost_ratio_tails(found, low)[0] == pytest.approx((1 - level) / 2)
+    assert cost_ratio_tails(found, high)[1] == pytest.approx((1 - level) / 2)
+    assert sum(cost_ratio_tails(found, found.low)) == pytest.approx(1), "nothing is censored"
+
+
+def test_tails_of_censored_and_of_equal_seeds_claim_nothing_beyond_their_bounds():
+    never = cost_ratio([line(100, 0.5), line(150, 0.2)], [line(100, 0.3), line(90, 0.3)])
+    assert cost_ratio_tails(never, 0.1)[0] < 1
+    assert cost_ratio_tails(never, 1e9)[1] == 1, "no upper bound"
+    assert cost_ratio_tails(cost_ratio([line(50, 0.5)] * 3, [line(100, 0.5)] * 3), 1.0) == (1.0, 1.0)
+
+
 def test_one_seed_and_equal_seeds_have_no_interval():
     assert cost_ratio([line(100, 0.5)], [line(100, 0.3)]).interval == (0.0, math.inf)
     assert cost_ratio([line(100, 0.5)] * 4, [line(100, 0.3)] * 4).interval == (0.0, math.inf)
@@ -84,7 +104,7 @@ def test_one_seed_and_equal_seeds_have_no_interval():
 @pytest.mark.parametrize(
     ("curve", "message"),
     [
-        (Curve([0, 10, 10], [0.1, 0.2, 0.3]), "increase"),
+        (Curve([0, 10, 9], [0.1, 0.2, 0.3]), "must not fall"),
         (Curve([-1, 10], [0.1, 0.2]), "negative"),
         (Curve([0.0], [0.1]), "above 0"),
         (Curve([0, 10], [0.1, np.nan]), r"treatment_S\[0\].quality_T: 1 of 2"),

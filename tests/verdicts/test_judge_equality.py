@@ -154,7 +154,7 @@ def test_a_curve_that_was_not_drawn_is_named(made_run):
 )
 def test_what_needs_other_measurements_says_which(made_run, kind, why):
     run = made_run({"sft": 0.4, "selfteach": 0.4}, tasks=["stacked"], items=10, spend={"selfteach": 0.5})
-    row = one(run, threshold=0, estimand={"kind": kind})
+    row = one(run, threshold=0, measure="relative", estimand={"kind": kind})
     assert row["verdict"] == "not testable here"
     assert why in row["why"]
 
