@@ -14,6 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+_SIMILAR = 0.6
+"""Blocks shorter than this share of the longest go to another bucket."""
+
 TokenPair = tuple[tuple[int, ...], tuple[int, ...]]
 """Context and continuation token ids; neither is empty."""
 
@@ -196,23 +199,37 @@ def _cut(trunk: tuple[int, ...], blocks: Sequence[Block], token_budget: int, pre
 
 
 @dataclass(frozen=True)
-class Layout:
-    """A pack as arrays. T tokens in all, N blocks of at most L tokens after a trunk of P, K distinct sources.
+class Bucket:
+    """Blocks of similar length, padded to the longest in attention's view: N blocks of at most L tokens, places `start` to `end`.
 
     Attributes:
-        ids_T, position_T: tokens side by side without padding, and their positions in their own sequences.
-        slot_N_L: for each block its tokens' places in T (0 where it has none).
-        place_T: for each token its place in the flattened N x L.
-        visible_N_L_K: which of the P trunk tokens and L block tokens each token sees.
-        source_K: the places in T that something is predicted from; prediction r is `target_R[r]` from `source_K[row_R[r]]` for pair
+        slot_N_L: for each block its tokens' places (`start` where it has none).
+        row_T: for each token its place in the flattened N x L.
+        visible_N_L_K: which of the P trunk tokens and L block tokens each token sees; a padding row sees the first.
+    """
+
+    start: int
+    end: int
+    slot_N_L: np.ndarray
+    row_T: np.ndarray
+    visible_N_L_K: np.ndarray
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A pack as arrays: T tokens side by side without padding.
+
+    Attributes:
+        trunk_length: tokens before them that all see.
+        ids_T, position_T: the tokens, and their positions in their own texts.
+        source_K: the places that something is predicted from; prediction r is `target_R[r]` from `source_K[row_R[r]]` for pair
             `pair_R[r]` of `pairs`.
     """
 
+    trunk_length: int
     ids_T: np.ndarray
     position_T: np.ndarray
-    slot_N_L: np.ndarray
-    place_T: np.ndarray
-    visible_N_L_K: np.ndarray
+    buckets: tuple[Bucket, ...]
     source_K: np.ndarray
     row_R: np.ndarray
     target_R: np.ndarray
@@ -221,40 +238,59 @@ class Layout:
 
 
 def lay_out(pack: Pack) -> Layout:
-    """Arranges a pack; padding exists in the attention's view alone, where a padding row sees every first key."""
+    """Arranges a pack, whose blocks must come longest first or nearly so."""
     skip = len(pack.trunk)
     sizes = [block.size - skip for block in pack.blocks]
-    count, width = len(sizes), max(sizes)
     offsets = np.cumsum([0, *sizes])
     ids, positions = np.empty(offsets[-1], dtype=np.int64), np.empty(offsets[-1], dtype=np.int64)
-    slot_N_L, place_T = np.zeros((count, width), dtype=np.int64), np.empty(offsets[-1], dtype=np.int64)
-    visible = np.zeros((count, width, skip + width), dtype=bool)
-    sources, targets, pair_rows, pairs = list[int](), list[int](), list[int](), list[TokenPair]()
+    sources, targets, pair_rows = list[int](), list[int](), list[int]()
     pair_index: dict[TokenPair, int] = {}
+    for start, end, block in zip(offsets, offsets[1:], pack.blocks, strict=False):
+        ids[start:end] = (*block.root[skip:], *block.nodes)
+        positions[start:end] = skip + _depths(block, skip)
+        for prediction in block.predictions:
+            sources.append(start + prediction.source - skip)
+            targets.append(prediction.target)
+            pair_rows.append(pair_index.setdefault(prediction.pair, len(pair_index)))
+    source_K, row_R = np.unique(np.asarray(sources), return_inverse=True)
+    buckets = tuple(_bucket(pack.blocks[first:last], sizes[first:last], int(offsets[first]), skip) for first, last in _similar(sizes))
+    return Layout(skip, ids, positions, buckets, source_K, row_R, np.asarray(targets), np.asarray(pair_rows), list(pair_index))
+
+
+def _depths(block: Block, skip: int) -> np.ndarray:
+    """Each own token's distance from the first own token along its chain."""
+    depth = np.arange(block.size - skip)
+    for node, parent in enumerate(block.parents, start=len(block.root) - skip):
+        depth[node] = depth[parent - skip] + 1
+    return depth
+
+
+def _similar(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Cuts falling sizes into runs, so that padding a run to its longest is cheap."""
+    first = 0
+    for index, size in enumerate(sizes):
+        if size < _SIMILAR * sizes[first]:
+            yield first, index
+            first = index
+    yield first, len(sizes)
+
+
+def _bucket(blocks: Sequence[Block], sizes: Sequence[int], start: int, skip: int) -> Bucket:
+    count, width = len(sizes), max(sizes)
+    slot_N_L = np.full((count, width), start)
+    visible = np.zeros((count, width, skip + width), dtype=bool)
     triangle = np.tri(width, dtype=bool)
-    for row, (block, size) in enumerate(zip(pack.blocks, sizes, strict=True)):
-        start, chain = offsets[row], len(block.root) - skip
-        ids[start : start + size] = (*block.root[skip:], *block.nodes)
-        slot_N_L[row, :size] = np.arange(start, start + size)
-        place_T[start : start + size] = row * width + np.arange(size)
+    rows, at = [], start
+    for row, (block, size) in enumerate(zip(blocks, sizes, strict=True)):
+        slot_N_L[row, :size] = np.arange(at, at + size)
+        rows.append(row * width + np.arange(size))
+        at += size
+        chain = len(block.root) - skip
         visible[row, :size, :skip] = True
         visible[row, size:, 0] = True
         own_L_L = visible[row, :, skip:]
         own_L_L[:chain, :chain] = triangle[:chain, :chain]
-        depth = np.arange(size) + skip
         for node, parent in enumerate(block.parents, start=chain):
             own_L_L[node] = own_L_L[parent - skip]
             own_L_L[node, node] = True
-            depth[node] = depth[parent - skip] + 1
-        positions[start : start + size] = depth
-        for prediction in block.predictions:
-            if prediction.pair not in pair_index:
-                pair_index[prediction.pair] = len(pairs)
-                pairs.append(prediction.pair)
-            sources.append(start + prediction.source - skip)
-            targets.append(prediction.target)
-            pair_rows.append(pair_index[prediction.pair])
-    source_K, row_R = np.unique(np.asarray(sources), return_inverse=True)
-    return Layout(
-        ids, positions, slot_N_L, place_T, visible, source_K, row_R, np.asarray(targets), np.asarray(pair_rows), pairs
-    )  # fmt: skip
+    return Bucket(start, at, slot_N_L, np.concatenate(rows), visible)

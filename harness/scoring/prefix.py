@@ -19,9 +19,9 @@ import torch
 from torch import nn
 
 from harness.errors import SelfteachError
-from harness.models.meter import transformer_body
+from harness.models.meter import known_forward, transformer_body
 from harness.scoring.packing import Block, Layout, Pack, Prediction, TokenPair, lay_out, plan
-from harness.scoring.tree_attention import KeysValues, NotShareableError, TreeAttention, attending, installed
+from harness.scoring.tree_attention import KeysValues, NotShareableError, TreeAttention, attending, bfloat16_products, installed
 
 log = logging.getLogger(__name__)
 
@@ -233,7 +233,8 @@ def _score_rows(model: Any, rows: Sequence[tuple[tuple[int, ...], list[TokenPair
             target_R += continuation
             pair_R += [len(scored)] * len(continuation)
             scored.append((context, continuation))
-    logits_N_T_V = model(input_ids=torch.from_numpy(ids_N_T).to(model.device), use_cache=False, **head_positions).logits
+    with known_forward(padding=ids_N_T.size - sum(len(text) for text, _ in rows)):
+        logits_N_T_V = model(input_ids=torch.from_numpy(ids_N_T).to(model.device), use_cache=False, **head_positions).logits
     rows_R, targets_R, pairs_R = (torch.tensor(values, device=model.device) for values in (row_R, target_R, pair_R))
     return _summed(logits_N_T_V.flatten(0, 1), rows_R, targets_R, pairs_R, scored)
 
@@ -256,11 +257,17 @@ def float32_head(model: Any) -> Iterator[None]:
         yield
         return
     assert "forward" not in vars(head), "the head's forward is replaced already"
-    weight, bias = head.weight.float(), None if head.bias is None else head.bias.float()
+    on_gpu, half = head.weight.is_cuda and head.weight.dtype != torch.float32, head.weight.dtype == torch.bfloat16
+    weight = head.weight if on_gpu else head.weight.float()
+    bias = None if head.bias is None else head.bias.float()
 
     def forward(hidden: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(hidden.device.type, enabled=False):
-            return nn.functional.linear(hidden.float(), weight, bias)
+        with torch.autocast(hidden.device.type, enabled=False), bfloat16_products() if half else contextlib.nullcontext():
+            if not on_gpu:
+                return nn.functional.linear(hidden.float(), weight, bias)
+            # Products of half-precision numbers, summed and returned in float32: no copy of the weight, and tensor cores are used.
+            logits: torch.Tensor = torch.mm(hidden.flatten(0, -2).to(weight.dtype), weight.t(), out_dtype=torch.float32)
+            return (logits if bias is None else logits + bias).view(*hidden.shape[:-1], -1)
 
     head.forward = forward  # type: ignore[method-assign, assignment]
     try:
