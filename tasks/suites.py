@@ -5,6 +5,7 @@ Licences are those of the data sets, as docs/suites.md cites them; the packages 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from harness.instructions.families import EVAL_FAMILIES
@@ -84,9 +85,27 @@ GENERATION = Suite(
     include_path=TASKS,
 )
 
+ROBUSTNESS = Suite(
+    "robustness",
+    "four perturbations of three tasks, for plain lm-eval; inside selfteach any task is perturbed and paired with its clean run",
+    tuple(
+        replace(
+            task,
+            name=f"robust_{perturbation}_{task.name}",
+            limit=100,
+            perturbable=False,
+            source=f"{task.source}, under {perturbation}",
+        )
+        for perturbation in ("typos", "case", "distractor", "whitespace")
+        for task in COMPLEX_UNDERSTANDING.tasks
+        if task.name in ("openbookqa", "siqa", "boolq")
+    ),
+    include_path=TASKS,
+)
+
 CORRECTION = Suite(
     "correction",
-    "what somebody would have to correct (a proxy, no human was asked): replies that the verifier rejects, edits to the nearest accepted one",
+    "what somebody would have to correct (a proxy, no human was asked): rejected replies, and edits to the nearest accepted one",
     (
         Task(
             "correction_reasoning",
@@ -239,4 +258,4 @@ POOL_VALIDATION = Suite(
 
 LM_EVAL = Suite("lm_eval", "any task of lm-eval by name, such as arc_challenge; its data come from the hub (network)", (), any_task=True)
 
-SUITES = (COMPLEX_UNDERSTANDING, GENERATION, CORRECTION, HOLISTIC, HOLISTIC_HUB, COST, POOL_VALIDATION, LM_EVAL)
+SUITES = (COMPLEX_UNDERSTANDING, GENERATION, ROBUSTNESS, CORRECTION, HOLISTIC, HOLISTIC_HUB, COST, POOL_VALIDATION, LM_EVAL)

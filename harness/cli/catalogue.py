@@ -9,6 +9,8 @@ from harness.cli.text import console, print_json, print_table, say
 from harness.core import plugins
 from harness.errors import SpecError
 
+_TASK_COLUMNS = ("task", "kind", "metric", "chance", "items", "licence", "source")
+
 
 def methods_command(name: str | None, *, as_json: bool) -> None:
     """Lists methods, or one method's settings."""
@@ -50,7 +52,7 @@ def tasks_command(name: str | None, *, as_json: bool) -> None:
 
     suites = {suite: plugins.load("suites", suite) for suite in (plugins.names("suites") if name is None else [name])}
     rows = [
-        {"suite": suite, **{key: getattr(task, key) for key in ("name", "kind", "metric", "chance", "limit")}}
+        {"suite": suite, **{key: getattr(task, key) for key in ("name", "kind", "metric", "chance", "limit", "items", "source", "licence")}}
         for suite, loaded in suites.items()
         for task in loaded.tasks
     ]
@@ -61,11 +63,19 @@ def tasks_command(name: str | None, *, as_json: bool) -> None:
     writer = console()
     for suite, loaded in suites.items():
         cells = [
-            (row["name"], row["kind"], row["metric"], "-" if row["chance"] is None else f"{row['chance']:.2f}", row["limit"] or "all")
+            (
+                row["name"],
+                row["kind"],
+                row["metric"],
+                "-" if row["chance"] is None else f"{row['chance']:.2f}",
+                f"{row['limit'] or 'all'} of {row['items'] or '?'}",
+                row["licence"],
+                row["source"],
+            )
             for row in rows
             if row["suite"] == suite
         ]
-        print_table(writer, f"{suite}: {loaded.summary}", ("task", "kind", "metric", "chance", "items"), cells, right=("chance", "items"))
+        print_table(writer, f"{suite}: {loaded.summary}", _TASK_COLUMNS, cells, right=("chance", "items"))
         writer.print()
     if name is None:
         say(writer, f"task pools: {', '.join(pools)}\nperturbations: {', '.join(sorted(PERTURBATIONS))}")

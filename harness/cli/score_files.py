@@ -60,8 +60,9 @@ def _results(samples: pd.DataFrame, rows: Sequence[ScoreRow], model: str, date: 
         part = _scored(samples, row)
         entry: dict[str, Any] = {"alias": task_name(row), "name": task_name(row), "sample_len": row.n_scored}
         for metric, values in part.groupby("metric", sort=False)["value"]:
-            entry[f"{metric},none"] = float(values.astype(float).mean())
-            entry[f"{metric}_stderr,none"] = float(values.astype(float).sem()) if len(values) > 1 else "N/A"
+            scores_N = values.to_numpy(dtype=float)
+            entry[f"{metric},none"] = float(scores_N.mean())
+            entry[f"{metric}_stderr,none"] = float(scores_N.std(ddof=1) / len(scores_N) ** 0.5) if len(scores_N) > 1 else "N/A"
         results[task_name(row)] = entry
     names = list(results)
     return {
@@ -86,24 +87,24 @@ def _sample_lines(part: pd.DataFrame) -> Iterator[str]:
     """One line a sample, with the metrics that every sample has."""
     if part.empty:
         return
-    wide = part.assign(value=part["value"].astype(float)).pivot(index="sample_id", columns="metric", values="value")
-    metrics = [str(name) for name in wide.columns if wide[name].notna().all()]
-    first = part.drop_duplicates("sample_id").set_index("sample_id", drop=False)
-    for sample_id, shown in first.iterrows():
-        doc = {key: str(shown[key]) for key in ("sample_id", "cluster", "prompt")}
+    values: dict[str, dict[str, float]] = {}
+    for sample_id, metric, value in zip(part["sample_id"], part["metric"], part["value"].astype(float), strict=True):
+        values.setdefault(str(sample_id), {})[str(metric)] = float(value)
+    metrics = [str(name) for name in dict.fromkeys(part["metric"]) if all(name in own for own in values.values())]
+    for shown in part.drop_duplicates("sample_id").astype(dict.fromkeys((*_SAMPLE, "cluster"), str)).to_dict("records"):
         line = {
-            "doc_id": str(sample_id),
-            "doc": doc,
-            "target": str(shown["target"]),
-            "arguments": {"gen_args_0": {"arg_0": str(shown["prompt"])}},
-            "resps": [[str(shown["output"])]],
-            "filtered_resps": [str(shown["output"])],
+            "doc_id": shown["sample_id"],
+            "doc": {key: shown[key] for key in ("sample_id", "cluster", "prompt")},
+            "target": shown["target"],
+            "arguments": {"gen_args_0": {"arg_0": shown["prompt"]}},
+            "resps": [[shown["output"]]],
+            "filtered_resps": [shown["output"]],
             "filter": "none",
             "metrics": metrics,
-            "doc_hash": _hash(str(sample_id)),
-            "prompt_hash": _hash(str(shown["prompt"])),
-            "target_hash": _hash(str(shown["target"])),
-            **{name: float(wide.loc[sample_id, name]) for name in metrics},
+            "doc_hash": _hash(shown["sample_id"]),
+            "prompt_hash": _hash(shown["prompt"]),
+            "target_hash": _hash(shown["target"]),
+            **{name: values[shown["sample_id"]][name] for name in metrics},
         }
         yield json.dumps(line, ensure_ascii=False) + "\n"
 

@@ -1,9 +1,9 @@
 """How well members of a training set are told from others by a score: area under the ROC curve, and hits at few false alarms.
 
 AUC is the chance that a random member scores above a random non-member (ties count half); its variance is DeLong's (DeLong et al. 1988),
-its interval Wilson's with the effective sample size, so that it stays in [0, 1] and does not collapse at the ends. TPR at 1 % FPR is what an
-attacker who may be wrong on one in a hundred outsiders gets (Carlini et al. 2022); its interval is the wider of a bootstrap over both groups
-(which knows that the threshold is uncertain) and Wilson's over members (which does not collapse at 0).
+its interval Wilson's with the effective sample size, so that it stays in [0, 1] and does not collapse at the ends. TPR at 1 % FPR is what
+an attacker gets who may be wrong on one outsider in a hundred (Carlini et al. 2022); its interval is the wider of a bootstrap over both
+groups (which knows that the threshold is uncertain) and Wilson's over members (which does not collapse at 0).
 """
 
 from __future__ import annotations

@@ -14,10 +14,10 @@ from datasets import Dataset, DatasetDict
 from harness.models.sources import resolve
 from tasks.lm_eval import choice
 
-_UNKNOWN = frozenset(
-    "unknown|cannot answer|can't be determined|cannot be determined|can't answer|not known|not enough info|not enough information|"
-    "not answerable|undetermined".split("|")
-)
+_UNKNOWN = frozenset({
+    "can't answer", "can't be determined", "cannot answer", "cannot be determined", "not answerable", "not enough info",
+    "not enough information", "not known", "undetermined", "unknown",
+})  # fmt: skip
 _ADDED = re.compile(r"\s*Please choose the correct option\s*\Z")
 
 
