@@ -101,6 +101,7 @@ def collect_preferences(
     found = Preferences("given" if source else "self" if label else "annotators")
     started_at, known = ledger.spent(ledger.account), set[tuple[str, str, str]]()
     prices: list[float] = []
+    exhausted = False
     while True:
         used = ledger.spent(ledger.account) - started_at + sum(prices)
         if (found.pairs and used * (1 + PAIRS_A_ROUND / len(found.pairs)) > max_flops) or used > max_flops:
@@ -116,11 +117,12 @@ def collect_preferences(
         for preference in drawn:
             prices += _accept(student, preference, found, known, config.finetune.max_tokens, price)
         if source and found.repeated - before == len(drawn):
-            break  # the pool has no others (or none at all)
+            exhausted = True
+            break
     while sum(prices) > ledger.remaining():
         prices.pop()
         found.pairs.pop()
-    _check(found, max_flops)
+    _check(found, max_flops, exhausted)
     if any(found.dropped().values()):
         ledger.note(f"preferences: {found.in_words()} and were left out")
     return found
@@ -169,9 +171,9 @@ def _sampled(
     return (label or pool.preferences)(differing, rng=rng) if differing else []
 
 
-def _check(found: Preferences, max_flops: float) -> None:
+def _check(found: Preferences, max_flops: float, exhausted: bool) -> None:
     if len(found.pairs) < 2:
-        if sum(found.dropped().values()) > len(found.pairs):
+        if exhausted or any(found.dropped().values()):
             raise TrainingError(f"nothing to prefer: {found.in_words()}, {len(found.pairs)} are left")
         message = "too small: preference_share of it does not pay for two preference pairs"
         raise SpecError(message, key="budget.train_flops", value=max_flops)

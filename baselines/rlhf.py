@@ -18,6 +18,7 @@ from baselines.reward_model import RewardConfig, RewardModel, fit, pair_flops
 from baselines.stages import about_preferences, top_up, warm_start, write_json
 from harness.core.budget import Ledger
 from harness.core.pool import TaskPool
+from harness.errors import SpecError
 from harness.models.student import Student
 
 
@@ -60,7 +61,7 @@ def train_by_reward(
     """Warm start, preferences (labelled by `label`, default: the pool's), reward model, policy optimisation, the rest on demonstrations.
 
     Raises:
-        SpecError: the budget does not pay for a step of the warm start, or for two pairs.
+        SpecError: the budget does not pay for a step of the warm start, for two pairs, or for a step of policy optimisation.
         TrainingError: the preferences cannot be learnt from, or training diverged.
     """
     budget = ledger.remaining()
@@ -80,6 +81,9 @@ def train_by_reward(
     reward_model.attach(ledger)
     found = fit(reward_model, preferences.pairs, ledger, config=config.reward, rng=reward_rng)
     write_json(out / "reward_model.json", {**found.summary(), **about_preferences(preferences, pool)})
-    optimise(student, reward_model, pool, ledger, config=config, rng=sample_rng)
+    left = ledger.remaining()
+    if optimise(student, reward_model, pool, ledger, config=config, rng=sample_rng) == 0:
+        message = f"too small: the {left:.3g} FLOPs left after {len(preferences.pairs)} pairs do not pay for a step of {config.algorithm}"
+        raise SpecError(message, key="budget.train_flops", value=budget)
     top_up(student, bought, ledger, config=config, rng=data_rng)
     return student

@@ -30,7 +30,7 @@ from harness.instructions.texts import between, pick
 from harness.instructions.verify import verify
 from harness.seeds import generator
 from tasks.agreement import Pair, agreement_report
-from tasks.annotators import Annotators, AnnotatorsConfig
+from tasks.annotators import EVEN, Annotators, AnnotatorsConfig
 
 SEEDS_FILE = Path(__file__).parent / "seeds" / "instructions.jsonl"
 POOL = "instructions"
@@ -234,6 +234,15 @@ class MixedPool:
             if item is not None and item.body not in self._handed_out and item.text not in self._handed_out:
                 found.setdefault(item.text, self._labelled(item))
         return list(found.values())
+
+    def without_noise(self, pairs: Sequence[tuple[Instruction, str, str]]) -> list[bool | None]:
+        """Whether the annotators together prefer the first response: by their mean worth, without noise; None where it is even.
+
+        Not counted: for measurements of labels and reward models, not for methods to learn from.
+        """
+        if not pairs:
+            return []
+        return [bool(gain > 0) if abs(gain) > EVEN else None for gain in self.annotators.gains(pairs).mean(0)]
 
     def reports(self) -> dict[str, Any]:
         """annotators.json, if comparisons were bought: who judged, and how far they agree (tasks.agreement)."""

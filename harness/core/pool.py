@@ -5,6 +5,8 @@ A pool class may have more than TaskPool asks for:
                                                          each counted as a comparison; fewer, at last none, when they run out
     reports() -> dict[str, JSON]                         what the pool leaves in a stage's folder, by file name, when training has ended
     held_out(n, *, rng) -> list[Demonstration]           demonstrations not handed out, not counted: for measurements, not for methods
+    without_noise(pairs) -> list[bool | None]            whether noise-free annotators prefer the first response (None: even), not counted:
+                                                         for measurements, not for methods
 and its Config:
     anchored(config, folder) -> dict                     (class method) the settings, paths relative to a study file found
     fingerprint() -> dict                                JSON that stands for the contents of files and sets in a stage's id
