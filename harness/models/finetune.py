@@ -32,6 +32,7 @@ from harness.models.examples import (
     update_flops,
 )
 from harness.models.memory import is_out_of_memory
+from harness.models.meter import known_forward
 from harness.models.stream import Stream
 from harness.models.student import Student
 
@@ -190,7 +191,7 @@ class Trainer:
         for rows in arrange(student, batch, self.layout):
             tensors = row_tensors(rows, student.pad_id, student.device)
             labels_R = tensors.ids_B_T.roll(-1, dims=1)[tensors.target_B_T]
-            with student.autocast(), student.meter.with_padding(tensors.padding):
+            with student.autocast(), known_forward(padding=tensors.padding):
                 logits_R_V = response_logits(
                     student, tensors.ids_B_T, tensors.mask_B_T, tensors.target_B_T, position_B_T=tensors.position_B_T
                 )

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,10 +19,37 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from harness.core.budget import Ledger
-from harness.core.flops import Shape, backward_flops, forward_flops, linear_flops
+from harness.core.flops import Shape, backward_flops, forward_flops, linear_flops, repeated_flops
 
 _FIRST_PROJECTION = re.compile(r"(^|\.)0\.(self_attn|attn|attention)\.(q_proj|k_proj|v_proj|qkv_proj|c_attn|query_key_value)\b")
 """The projections of the first layer's attention: they read the embeddings, whose gradient nobody needs unless they are trained."""
+
+
+_LAST_NORM = re.compile(r"post_(feedforward|mlp|ffn|moe)_?(layer)?norm")
+
+
+@dataclass(frozen=True)
+class _Known:
+    padding: int
+    attention_pairs: float | None
+
+
+_KNOWN: ContextVar[_Known | None] = ContextVar("known", default=None)
+
+
+@contextmanager
+def known_forward(*, padding: int = 0, attention_pairs: float | None = None) -> Iterator[None]:
+    """What the arguments of forwards inside the block do not say: packed rows have no mask, and an attention of one's own its own cost.
+
+    Args:
+        padding: tokens that are none.
+        attention_pairs: (query, key) pairs that each layer computes, if not the full matrix.
+    """
+    token = _KNOWN.set(_Known(padding, attention_pairs))
+    try:
+        yield
+    finally:
+        _KNOWN.reset(token)
 
 
 def transformer_body(model: nn.Module) -> nn.Module | None:
@@ -56,7 +85,33 @@ def body_shape(body: nn.Module, *, adapters: bool = True) -> Shape:
             frozen += count
             if _FIRST_PROJECTION.search(name):
                 first += count
-    return Shape(frozen, trained, config.num_hidden_layers, heads, head_dim, first)
+    if _embeddings_need_grad(body):
+        first = 0
+    return Shape(frozen, trained, config.num_hidden_layers, heads, head_dim, first, _not_repeated(body, config.num_hidden_layers, adapters))
+
+
+def _embeddings_need_grad(body: Any) -> bool:
+    """Whether PEFT, to checkpoint, has asked for the gradient of the embeddings' output (`enable_input_require_grads`)."""
+    hooks = body.get_input_embeddings()._forward_hooks.values() if hasattr(body, "get_input_embeddings") else ()
+    return any(getattr(hook, "__name__", "") == "make_inputs_require_grads" for hook in hooks)
+
+
+def _not_repeated(body: nn.Module, layers: int, adapters: bool) -> int:
+    """Weights whose product ends a layer, so that torch's checkpointing stops short of computing it again (`early_stop`).
+
+    A norm or dropout after the last projection needs that product, and it is repeated.
+    """
+    stack = next((m for m in body.modules() if isinstance(m, nn.ModuleList) and len(m) == layers), None)
+    if stack is None:
+        return 0
+    count = 0
+    for layer in stack:
+        dropped = any(isinstance(m, nn.Dropout) and m.p > 0 for name, m in layer.named_modules() if "lora_" not in name)
+        if dropped or any(_LAST_NORM.search(name) for name, _ in layer.named_children()):
+            continue
+        linears = [linear for name, linear in _linears(layer) if adapters or "lora_" not in name]
+        count += linears[-1].weight.numel()
+    return count
 
 
 class Meter:
@@ -67,8 +122,7 @@ class Meter:
         self._model = model
         self._body = transformer_body(model)
         self._hooks: list[Any] = []
-        self._shapes: dict[tuple[bool, int], Shape] = {}
-        self._padding: int | None = None
+        self._shapes: dict[tuple[bool, int, bool], Shape] = {}
         inside: set[nn.Module] = set()
         if self._body is not None:
             self._hooks.append(self._body.register_forward_pre_hook(self._before_body, with_kwargs=True))
@@ -83,29 +137,26 @@ class Meter:
             hook.remove()
         self._hooks.clear()
 
-    @contextmanager
-    def with_padding(self, tokens: int) -> Iterator[None]:
-        """Forwards inside the block hold this much padding: for packed rows, whose mask does not say."""
-        self._padding = tokens
-        try:
-            yield
-        finally:
-            self._padding = None
-
-    def body_flops(self, rows: int, new_tokens: int, *, past_tokens: int = 0, grad: bool = False) -> float:
+    def body_flops(
+        self, rows: int, new_tokens: int, *, past_tokens: float = 0, grad: bool = False, attention_pairs: float | None = None
+    ) -> float:
         """FLOPs that a call of the body would be charged: `rows` sequences of `new_tokens` after `past_tokens` cached ones."""
         assert self._body is not None, "only transformers have a body"
         shape = self._shape()
-        flops = forward_flops(shape, rows, new_tokens, past_tokens)
+        flops = forward_flops(shape, rows, new_tokens, past_tokens, attention_pairs=attention_pairs)
         if grad:
             flops += backward_flops(shape, rows, new_tokens)
             if getattr(self._body, "is_activation_checkpointing", False):
-                flops += forward_flops(shape, rows, new_tokens)
+                flops += repeated_flops(shape, rows, new_tokens)
         return flops
 
     def _shape(self) -> Shape:
         assert self._body is not None
-        key = (not _adapters_disabled(self._model), sum(p.requires_grad for p in self._body.parameters()))
+        key = (
+            not _adapters_disabled(self._model),
+            sum(p.requires_grad for p in self._body.parameters()),
+            _embeddings_need_grad(self._body),
+        )
         if key not in self._shapes:
             self._shapes[key] = body_shape(self._body, adapters=key[0])
         return self._shapes[key]
@@ -120,11 +171,16 @@ class Meter:
         if tokens is None:
             tokens = kwargs["inputs_embeds"]
         rows, new_tokens = int(tokens.shape[0]), int(tokens.shape[1])
-        cache = kwargs.get("past_key_values")
-        past_tokens = int(cache.get_seq_length()) if cache is not None else 0
         grad = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in body.parameters())
-        padding = _padding(kwargs.get("attention_mask"), rows * new_tokens, new_tokens) if self._padding is None else self._padding
-        flops = self.body_flops(rows, new_tokens, past_tokens=past_tokens, grad=grad)
+        known = _KNOWN.get()
+        padding = known.padding if known else _padding(kwargs.get("attention_mask"), rows * new_tokens, new_tokens)
+        flops = self.body_flops(
+            rows,
+            new_tokens,
+            past_tokens=_past_tokens(kwargs.get("past_key_values")),
+            grad=grad,
+            attention_pairs=known.attention_pairs if known else None,
+        )
         self.ledger.charge(self.name, flops, rows * new_tokens - padding, padding)
 
     def _before_linear(self, linear: nn.Module, args: tuple[Any, ...]) -> None:
@@ -139,15 +195,16 @@ class Meter:
 
 
 def _padding(mask: Any, tokens: int, new_tokens: int) -> int:
-    """Padding among the new tokens, by a (B, T) mask, or a boolean (B, 1, T, T) one in which padding sees and is seen by itself alone."""
-    if not isinstance(mask, torch.Tensor):
-        return 0
-    if mask.dim() == 2:
-        return tokens - int(mask[:, -new_tokens:].sum())
-    if mask.dtype != torch.bool or mask.shape[-1] != mask.shape[-2]:
-        return 0
-    seen_B_T, seeing_B_T = mask[:, 0].sum(-1), mask[:, 0].sum(-2)
-    return int(((seen_B_T == 1) & (seeing_B_T == 1)).sum())
+    """Padding among the new tokens, by a mask (B, T)."""
+    return tokens - int(mask[:, -new_tokens:].sum()) if isinstance(mask, torch.Tensor) and mask.dim() == 2 else 0
+
+
+def _past_tokens(cache: Any) -> float:
+    """Cached tokens that new ones attend to, the mean over layers: those with a sliding window keep fewer."""
+    if cache is None:
+        return 0.0
+    held = [layer.keys.shape[-2] if layer.is_initialized else 0 for layer in cache.layers]
+    return sum(held) / max(len(held), 1)
 
 
 def _adapters_disabled(model: nn.Module) -> bool:
