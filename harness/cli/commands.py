@@ -88,6 +88,8 @@ def print_conclusions(writer: Console, results: RunResults) -> None:
         print_table(writer, f"Leaderboard: {board['metric_text']}", ranking, rows, right=ranking[2:])
         for note in board["notes"]:
             say(writer, f"note: {note}")
+        if board.get("axes"):
+            say(writer, board["axes"]["text"])
 
 
 def _verdict_row(verdict: dict[str, Any]) -> tuple[object, ...]:
@@ -96,7 +98,7 @@ def _verdict_row(verdict: dict[str, Any]) -> tuple[object, ...]:
         verdict["claim_id"],
         verdict["reading"],
         verdict["verdict"],
-        numbers.effect(verdict["effect"], estimand, unit),
+        " ".join(filter(None, [verdict.get("bound", ""), numbers.effect(verdict["effect"], estimand, unit)])),
         numbers.effect_interval(verdict["interval"], estimand, unit),
         numbers.claimed(verdict),
     )

@@ -36,6 +36,7 @@ TRIAL_COLUMNS = (
     "generated_tokens_per_answer",
     "tokens",
     "checkpoint_stage",
+    "ended_by",
     "budget_tokens",
     "budget_labels",
     "budget_s",
@@ -67,6 +68,7 @@ class RunResults:
         checkpoint_samples: scores of the kept students (the final ones' are in `samples`), unperturbed, without texts.
         folds: as `trials`, of trials that were trained without the family `fold` and scored on it alone.
         fold_samples: as `samples` with a column `fold`, of those trials.
+        tuned: tuned.json, of a study that searched settings.
     """
 
     run_dir: Path
@@ -81,6 +83,7 @@ class RunResults:
     checkpoints: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(CHECKPOINT_COLUMNS)))
     checkpoint_samples: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(CHECKPOINT_SAMPLE_COLUMNS)))
     folds: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*TRIAL_COLUMNS, "fold"]))
+    tuned: dict[str, Any] = field(default_factory=dict)
     fold_samples: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*SAMPLE_COLUMNS, "method", "seed", "fold"]))
 
 
@@ -117,6 +120,7 @@ def load_run(run_dir: Path | str, *, conclusions: bool = True) -> RunResults:
         checkpoints=pd.DataFrame(reader.checkpoints, columns=list(CHECKPOINT_COLUMNS)),
         checkpoint_samples=_concat(reader.checkpoint_samples, CHECKPOINT_SAMPLE_COLUMNS),
         folds=pd.DataFrame(reader.folds, columns=[*TRIAL_COLUMNS, "fold"]),
+        tuned=_read_json(store.root / "tuned.json", {}),
         fold_samples=_concat(reader.fold_samples, (*SAMPLE_COLUMNS, "method", "seed", "fold")),
     )
 
@@ -200,6 +204,7 @@ class _Reader:
             **meta["counters"],
             "cost_usd": price.total_usd,
             "human_s": price.human_s,
+            "ended_by": meta.get("ended_by"),
         }
 
     def _ledger(self, stage: str) -> pd.DataFrame:

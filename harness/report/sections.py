@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from harness.core.journal import Journal
 from harness.core.results import RunResults
-from harness.report import cards, charts, numbers, views
+from harness.report import cards, charts, numbers, spending, views
 
 Row = dict[str, Any]
 
@@ -45,6 +45,7 @@ def context(run: RunResults, methods: Sequence[str], palette: charts.Palette) ->
         }
         | _scores(run, methods, board, palette)
         | _training(run, primary, palette)
+        | spending.context(run)
     )
 
 

@@ -10,7 +10,9 @@ import pandas as pd
 from harness.core.results import load_run
 from harness.core.store import write_text
 from harness.report import numbers
+from harness.report.spending import phase_markdown
 from harness.report.text import visible
+from harness.report.views import phase_shares
 
 _LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -103,13 +105,14 @@ def latex(leaderboard: dict[str, Any]) -> str:
 
 
 def export_tables(run_dir: Path) -> list[Path]:
-    """Writes leaderboard.csv, leaderboard.md, leaderboard.tex and verdicts.csv into the run's folder and returns their paths."""
+    """Writes leaderboard.{csv,md,tex}, verdicts.csv and phases.md (where the compute went) into the run's folder; returns their paths."""
     run = load_run(run_dir)
     contents = {
         "leaderboard.csv": leaderboard_frame(run.leaderboard).to_csv(index=False),
         "leaderboard.md": markdown(run.leaderboard),
         "leaderboard.tex": latex(run.leaderboard),
         "verdicts.csv": verdict_frame(run.verdicts).to_csv(index=False),
+        "phases.md": phase_markdown(phase_shares(run.ledger)),
     }
     for name, text in contents.items():
         write_text(run_dir / name, text)

@@ -59,11 +59,11 @@ def test_verdict_csv_has_one_row_per_reading(run):
     assert rows[-1]["effect"] == rows[-1]["effect_low"] == ""
 
 
-def test_export_writes_four_files(run, tmp_path, monkeypatch):
+def test_export_writes_its_files(run, tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "load_run", lambda folder: run)
     paths = tables.export_tables(tmp_path)
     assert {path.name for path in paths} == {path.name for path in tmp_path.iterdir()}
-    assert {path.name for path in paths} == {"leaderboard.csv", "leaderboard.md", "leaderboard.tex", "verdicts.csv"}
+    assert {path.name for path in paths} == {"leaderboard.csv", "leaderboard.md", "leaderboard.tex", "verdicts.csv", "phases.md"}
 
 
 def test_nothing_scored_yet_still_exports():

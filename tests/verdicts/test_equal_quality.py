@@ -17,7 +17,7 @@ from harness.verdicts.frames import Scores
 from harness.verdicts.judge import judge
 from harness.verdicts.tracks import quality_at, tracks
 
-ITEMS = 2000
+ITEMS = 400
 TASKS = {"exam": {"metric": "acc", "suite": "s", "chance": 0.0, "higher_is_better": True}}
 START = 0.1
 
@@ -159,7 +159,7 @@ def test_items_without_a_score_at_one_checkpoint_count_nowhere():
     frames.checkpoint_samples.loc[frames.checkpoint_samples["sample_id"] == "i0", ["value", "status"]] = [None, "unparsed"]
     along = tracks(frames, Scores(frames), ["selfteach", "rlhf"], [0], ["exam"])
     assert along["rlhf", 0].n_items == ITEMS - 1
-    assert along["rlhf", 0].quality_T[-1] == pytest.approx(799 / 1999)
+    assert along["rlhf", 0].quality_T[-1] == pytest.approx(159 / 399)
 
 
 def test_quality_at_a_spend_is_linear_between_points_and_latest_where_nothing_was_spent():

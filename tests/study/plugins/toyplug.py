@@ -105,3 +105,10 @@ TOY_SUITE = Suite(
     (Task("toy_letters", "acc", "choice", chance=0.5, limit=12), Task("toy_digits", "acc", "choice", chance=0.5, limit=12)),
     include_path=Path(__file__).parent / "toytasks",
 )
+TOY_VALIDATION = Suite(
+    "toy_validation",
+    "letters again, as the pool's validation split",
+    (Task("toy_letters", "acc", "choice", chance=0.5, limit=8),),
+    include_path=Path(__file__).parent / "toytasks",
+    evaluation=False,
+)
