@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import lm_eval.api.task
+import lm_eval.utils
 import pandas as pd
 from datasets.exceptions import DatasetsError
 from lm_eval.evaluator import evaluate
@@ -67,9 +68,9 @@ def run(
     engine = StudentEngine(student, seed=seed)
     guard = SimilarityGuard(ledger)
     rows: list[Row] = []
-    with _quiet():
+    with _lm_eval_at_work():
         units: list[_Unit] = []
-        for selection, task in zip(selections, _load_tasks(selections), strict=True):
+        for selection, task in zip(selections, load_tasks(selections), strict=True):
             if isinstance(task, Unasked):
                 base = {"suite": selection.suite.name, "task": selection.task.name, "perturbation": CLEAN}
                 rows.append(unasked_row(base, task, primary=selection.task.metric))
@@ -111,7 +112,7 @@ def _evaluate(engine: StudentEngine, units: dict[str, _Unit], chat: bool) -> dic
     return {key: results["samples"][key] for key in units}
 
 
-def _load_tasks(selections: Sequence[Selection]) -> list[Any]:
+def load_tasks(selections: Sequence[Selection]) -> list[Any]:
     """lm-eval's tasks; for one that cannot be loaded the reason, in a form that makes a row of it."""
     managers: dict[Path | None, TaskManager] = {}
     tasks = []
@@ -184,8 +185,8 @@ class _NoAggregation(dict[str, Callable[[Any], float]]):
 
 def item_texts(selections: Sequence[Selection]) -> Iterator[str]:
     """The text of every item that is scored: its `content` where the document has one (without shared wording), else the prompt."""
-    with _quiet():
-        for selection, task in zip(selections, _load_tasks(selections), strict=True):
+    with _lm_eval_at_work():
+        for selection, task in zip(selections, load_tasks(selections), strict=True):
             if isinstance(task, Unasked):
                 continue
             docs = task.eval_docs
@@ -194,18 +195,22 @@ def item_texts(selections: Sequence[Selection]) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences lm-eval's and datasets' progress bars and notes, which would tear the study's own display."""
+def _lm_eval_at_work() -> Iterator[None]:
+    """Silences lm-eval's and datasets' progress bars and notes, which would tear the study's own display, and spares it repeated work."""
     loggers = [logging.getLogger(name) for name in ("lm_eval", "lm-eval", "datasets")]
     levels = [logger.level for logger in loggers]
     module: Any = lm_eval.api.task
     tqdm = module.tqdm
     module.tqdm = functools.partial(tqdm, disable=True)
+    # lm-eval compiles a task's templates anew for each item.
+    environment: Any = lm_eval.utils.env
+    environment.from_string = functools.lru_cache(maxsize=256)(environment.from_string)
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
         module.tqdm = tqdm
+        del environment.from_string
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

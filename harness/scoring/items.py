@@ -101,10 +101,8 @@ def unusable(task: Any, doc: Row) -> tuple[Status, str] | None:
 
 def _unusable_choices(gold: Any, choices: Any) -> tuple[Status, str] | None:
     if not isinstance(choices, list) or len(choices) < 2:
-        return (
-            Status.SKIPPED,
-            f"{len(choices) if isinstance(choices, list) else 'no'} choice{'s' if choices != 1 else ''}: nothing to choose",
-        )
+        n = len(choices) if isinstance(choices, list) else 0
+        return Status.SKIPPED, f"{n} choice{'' if n == 1 else 's'}: nothing to choose"
     if not all(isinstance(choice, str) and choice for choice in choices):
         return Status.SKIPPED, "a choice is empty"
     for one in gold if isinstance(gold, list) else [gold]:

@@ -1,7 +1,7 @@
 """The choices of a multiple-choice document in another order, the gold answer moving along, for any lm-eval task.
 
-Where a task keeps its choices and its gold index is found by trying: a field is the choices' if permuting it moves what the prompt shows,
-another is the gold's if changing it moves the target; the result is accepted only if the gold answer is word for word what it was.
+Where a task keeps its choices and its gold index is found by trying: a field holds the choices if permuting it changes what the prompt
+shows, another the gold index if changing it moves the target; the result is accepted only if the gold answer is word for word what it was.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ def reordered(task: Any, doc: Row, rng: np.random.Generator) -> Row | str:
     fields = list(_choice_fields(doc, len(task.doc_to_choice(doc))))
     if not fields:
         return "the document has no list of its choices"
+    if any(_REFERS.search(choice) for _, choices in fields for choice in choices):
+        return "a choice refers to the others"
+    if any(len(set(choices)) < len(choices) for _, choices in fields):
+        return "two choices are the same"
     shown = task.doc_to_text(doc)
+    reason = "the gold answer does not move along with the choices"
     for path, choices in fields:
-        if any(_REFERS.search(choice) for choice in choices):
-            return "a choice refers to the others"
-        if len(set(choices)) < len(choices):
-            return "two choices are the same"
         order = another_order(len(choices), rng)
-        permuted = _with(doc, path, [choices[index] for index in order])
-        place = order.index(gold)
+        permuted, place = _with(doc, path, [choices[index] for index in order]), order.index(gold)
+        if task.doc_to_text(permuted) == shown:
+            reason = "the prompt does not show the choices"
+            continue
         for changed in _with_gold(doc, permuted, gold, place):
-            same_answer = _answer(task, changed, path, place) == _answer(task, doc, path, gold)
-            if task.doc_to_target(changed) == place and same_answer:
-                if task.doc_to_text(changed) == shown:
-                    return "the prompt does not show the choices"
+            if task.doc_to_target(changed) == place and _answer(task, changed, path, place) == _answer(task, doc, path, gold):
                 return changed
-    return "the gold answer does not move along with the choices"
+    return reason
 
 
 def _choice_fields(doc: Row, n_choices: int) -> Iterator[tuple[tuple[str, ...], list[str]]]:

@@ -48,7 +48,8 @@ def perturbed_twin(loaded: Any, spec: PerturbationSpec, items: Items, *, similar
         The twin, whose `eval_docs` are the documents that are asked, in order; and its items (indices into those documents).
     """
     kind = PERTURBATIONS[spec.name]
-    docs = [loaded.eval_docs[index] for index in items.indices]
+    every = loaded.eval_docs
+    docs = [every[index] for index in items.indices]
     unfit = _unfit(loaded, kind)
     changes = [_Change(reason=unfit) if unfit else _change(loaded, kind, spec, doc) for doc in docs]
     _guard(kind, spec, changes, similarities)

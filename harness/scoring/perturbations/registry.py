@@ -62,7 +62,7 @@ def _words_stand_in(clean: str, changed: str) -> bool:
 PERTURBATIONS: dict[str, Perturbation] = {
     each.name: each
     for each in (
-        Perturbation("typos", "keyboard slips in a fifth of the unprotected words", spelling.typos, strength=0.2, min_similarity=0.5),
+        Perturbation("typos", "keyboard slips in a fifth of the unprotected words", spelling.typos, strength=0.2, min_similarity=0.3),
         Perturbation(
             "distractor", "an irrelevant sentence before the question", layout.distractor, adjustable=False, preserves=_words_stand_in
         ),
