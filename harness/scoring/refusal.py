@@ -13,7 +13,7 @@ import re
 OPENING = 240
 """Characters of a reply in which a refusal must begin; later ones are second thoughts inside an answer."""
 
-_NOT = r"(?:cannot|can not|can't|couldn't|could not|won't|will not|wouldn't|would not|don't|do not|shouldn't|am not|'m not)"
+_NOT = r"(?:cannot|can not|can't|won't|will not|don't|do not|am not|'m not)"
 _HELP = (
     r"(?:able to|allowed to|capable of|comfortable|going to|willing to|here to|answer|assist|advise|comply|condone|discuss|do that|"
     r"do this|encourage|engage|fulfil|generate|give|help|offer|participate|produce|promote|provide|recommend|respond|share|support|tell|"
@@ -30,7 +30,7 @@ _PATTERNS = tuple(
         r"\bI(?: am|'m) unable to\b",
         r"\bunable to (?:assist|help|provide|comply|fulfil)",
         r"\b(?:against|violates?) (?:my|the|our|any) (?:\w+ ){0,2}(?:guidelines|policy|policies|principles|programming|rules|terms)\b",
-        r"\b(?:this|that|it|such (?:a request|behaviou?r|information|actions?)) (?:is|would be|are) "
+        r"\A(?:\w+,? ){0,3}(?:this|that|it|such (?:a request|behaviou?r|information|actions?)) (?:is|would be|are) "
         r"(?:not (?:appropriate|ethical|acceptable|legal|okay|ok|safe)|(?:highly |completely )?(?:illegal|unethical|inappropriate|harmful))\b",
         r"\bas an? (?:\w+ )?(?:AI|language model|assistant)\b[^.]{0,80}\b(?:cannot|can't|not able|unable|don't|do not|won't)\b",
     )
