@@ -222,6 +222,19 @@ def score(
     score_command(model, suites=suite, tasks=listed["tasks"], limit=limit, perturb=listed["perturb"], out=out, as_json=as_json)
 
 
+@app.command(
+    "lm-eval",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    epilog="Example:\n\n  selfteach lm-eval run --model selfteach --model_args pretrained=smollm2-135m-instruct,dtype=float32 "
+    "--include_path tasks/lm_eval --tasks openbookqa\n\ndocs/scoring.md lists the model's arguments.",
+)
+def lm_eval(context: typer.Context) -> None:
+    """lm-eval's own command line, with `--model selfteach` in it; all arguments are lm-eval's."""
+    from harness.scoring.lm_eval import main as lm_eval_main
+
+    lm_eval_main(context.args)
+
+
 @app.command(epilog="Examples:\n\n  selfteach methods\n\n  selfteach methods rlhf")
 def methods(name: Annotated[str | None, typer.Argument(help="Show this method's settings.")] = None, as_json: JsonOption = False) -> None:
     """List the methods that are installed, or one method's settings with their defaults."""

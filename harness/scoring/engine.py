@@ -1,7 +1,6 @@
-"""The student as an lm-eval model: shared-prefix log-likelihoods, and generation through the student's own engine.
+"""The student as an lm-eval model: log-likelihoods with every shared token computed once, and generation by the student's own engine.
 
-Gives the log-likelihoods of lm-eval's Hugging Face backend with logits_cache=False (within 2e-4 in float32), with the context of an
-item's choices computed once, the LM head run only where it is needed, tokenisation in batches, and one device synchronisation per batch.
+Gives the log-likelihoods of lm-eval's Hugging Face backend with logits_cache=False (within 2e-4 in float32); docs/scoring.md says how.
 """
 
 from __future__ import annotations
@@ -9,28 +8,43 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
 from lm_eval.api.model import TemplateLM
-from lm_eval.models.utils import has_bos_prefix, normalize_gen_kwargs
+from lm_eval.models.utils import normalize_gen_kwargs, resolve_max_length
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from harness.core.records import Completion
+from harness.errors import SpecError
 from harness.models.student import compute_dtype
-from harness.scoring.packing import TokenPair, truncate
+from harness.scoring.encoding import Encoder
+from harness.scoring.packing import TokenPair
 from harness.scoring.prefix import Score, TokenBudget, score_pairs, unshareable
+from harness.scoring.score_cache import ScoreCache, fingerprint
 
 log = logging.getLogger(__name__)
 
 Dtype = Literal["float32", "bfloat16"]
 TOKEN_BUDGETS = {"cpu": 1024, "cuda": 32_768}
-"""Padded tokens in a batch where they were fastest (CPU: measured at 1024, 2048, 4096)."""
-
-
+"""Tokens in a batch where they were fastest (CPU: measured at 512, 1024, 2048)."""
 PROMPTS = 128
 """Prompts given to the student at once; between them progress is reported."""
+IMPOSSIBLE = Score(float("-inf"), False)
+"""What a request gets that cannot be scored: it never wins, and `StudentEngine.problem` has the reason."""
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "top_p": (None, 1, 1.0),
+    "top_k": (None, 0),
+    "min_p": (None, 0, 0.0),
+    "num_beams": (None, 1),
+    "repetition_penalty": (None, 1, 1.0),
+    "no_repeat_ngram_size": (None, 0),
+}
+"""Settings of other samplers, and the values at which they do nothing."""
+_IRRELEVANT_IF_GREEDY = ("top_p", "top_k", "min_p")
 
 
 class ScoredStudent(Protocol):
@@ -48,12 +62,15 @@ class ScoredStudent(Protocol):
 
 
 class StudentEngine(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
-    """An lm-eval model over a student.
+    """An lm-eval model over a student. A student whose `engine` is another than transformers computes its log-likelihoods there.
 
     Args:
-        dtype: "float32" or "bfloat16" (autocast over the weights' own type); default: bfloat16 where the device computes it in hardware.
+        dtype: "float32" or "bfloat16" (autocast where weights are float32); default: bfloat16 where the device computes it in hardware.
         seed: of sampled generations (greedy ones need none).
         max_length: most tokens the model sees at once; default: its maximum position.
+        token_budget: most tokens computed at once; halved for good when memory runs out.
+        add_bos_token, prefix_token_id: as in lm-eval's Hugging Face backend.
+        cache: folder in which log-likelihoods are kept from run to run; None keeps none.
         progress: called with (done, in all) of what is being computed; may be replaced between runs.
     """
 
@@ -67,6 +84,9 @@ class StudentEngine(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         seed: int = 0,
         max_length: int | None = None,
         token_budget: int | None = None,
+        add_bos_token: bool | None = None,
+        prefix_token_id: int | None = None,
+        cache: Path | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         super().__init__()
@@ -74,11 +94,17 @@ class StudentEngine(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         self._device = self.model.device
         self.dtype = getattr(torch, dtype) if dtype else compute_dtype(self.model.device)
         self.seed = seed
-        self._budget = TokenBudget(token_budget or TOKEN_BUDGETS.get(self.model.device.type, TOKEN_BUDGETS["cpu"]))
-        self._unshareable: list[str | None] = []
-        self.max_length = max_length or _max_length(self.model.config)
+        self.max_length: int = max_length or resolve_max_length(self.model.config, self.tokenizer)
+        engine = getattr(student, "engine", None)
+        self._other_engine = engine if engine is not None and engine.name != "transformers" else None
+        if self._other_engine is not None:
+            self.max_length = min(self.max_length, self._other_engine.max_length)
+        self.encoder = Encoder(self.tokenizer, max_length=self.max_length, add_bos_token=add_bos_token, prefix_token_id=prefix_token_id)
+        self.budget = TokenBudget(token_budget or TOKEN_BUDGETS.get(self.model.device.type, TOKEN_BUDGETS["cpu"]))
+        self._cache = ScoreCache(cache) if cache is not None else None
         self.progress: Callable[[int, int], None] = progress or (lambda done, total: None)
         self._completions: dict[tuple[str, str], list[Completion]] = {}
+        self._problems: dict[tuple[str, str], str] = {}
 
     @property
     def eot_token_id(self) -> int:
@@ -88,7 +114,7 @@ class StudentEngine(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
     @property
     def prefix_token_id(self) -> int:
         """What an empty context is conditioned on: the beginning-of-sequence token, else the end-of-text token."""
-        return self.eot_token_id if self.tokenizer.bos_token_id is None else int(self.tokenizer.bos_token_id)
+        return self.encoder.prefix_token_id
 
     @property
     def tokenizer_name(self) -> str:
@@ -107,87 +133,85 @@ class StudentEngine(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
         """Token ids of one string."""
-        return self._encode([string], add_special_tokens)[0]
-
-    def _encode(self, strings: Sequence[str], add_special_tokens: bool | None = None) -> list[list[int]]:
-        """Token ids; a beginning-of-sequence token that is already in the text is not added again."""
-        if not strings:
-            return []
-        if add_special_tokens is not None:
-            return list(self.tokenizer(list(strings), add_special_tokens=add_special_tokens)["input_ids"])
-        bos = self.tokenizer.decode(self.prefix_token_id)
-        kinds = [bool(has_bos_prefix(string, bos)) for string in strings]
-        encoded: dict[int, list[int]] = {}
-        for has_bos in (False, True):
-            rows = [row for row, kind in enumerate(kinds) if kind == has_bos]
-            if rows:
-                options = {"add_special_tokens": False} if has_bos else {}
-                ids = self.tokenizer([strings[row] for row in rows], **options)["input_ids"]
-                encoded.update(zip(rows, ids, strict=True))
-        return [encoded[row] for row in range(len(strings))]
+        return self.encoder.encode([string], add_special_tokens=add_special_tokens)[0]
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """Log-probability and greediness of each (context, continuation)."""
-        pairs = self._encode_pairs([request.args for request in requests])
-        return [(score.logprob, score.greedy) for score in self._score(pairs)]
+        """Log-probability and greediness of each (context, continuation); (-inf, False) for one that cannot be scored."""
+        texts = [request.args for request in requests]
+        encoded = self.encoder.pairs(texts)
+        problems = {text: reason for text, reason in zip(texts, encoded, strict=True) if isinstance(reason, str)}
+        self._problems.update(problems)
+        if problems:
+            log.warning(
+                "%d of %d requests cannot be scored and count as impossible: %s", len(problems), len(texts), next(iter(problems.values()))
+            )
+        return self._with_impossible(encoded)
 
-    def _encode_pairs(self, texts: Sequence[tuple[str, str]]) -> list[TokenPair]:
-        """Splits as lm-eval does: spaces that end a context belong to the continuation; the whole is encoded, then cut."""
-        split = [(context.rstrip(), context[len(context.rstrip()) :] + continuation) if context else ("", continuation)
-                 for context, continuation in texts]  # fmt: skip
-        contexts = list(dict.fromkeys(context for context, _ in split if context))
-        context_ids = dict(zip(contexts, self._encode(contexts), strict=True))
-        whole_ids = iter(self._encode([context + continuation for context, continuation in split if context]))
-        bare_ids = iter(self._encode([continuation for context, continuation in split if not context], add_special_tokens=False))
-        pairs = []
-        for context, _ in split:
-            if context:
-                head = context_ids[context]
-                pairs.append(truncate(head, next(whole_ids)[len(head) :], self.max_length))
-                continue
-            ids = next(bare_ids)
-            head = [] if ids[0] == self.prefix_token_id else [self.prefix_token_id]
-            pairs.append(truncate(head or ids[:1], ids if head else ids[1:], self.max_length))
-        return pairs
+    def problem(self, context: str, continuation: str) -> str | None:
+        """Why `loglikelihood` could not score this request; None if it could."""
+        return self._problems.get((context, continuation))
 
     def _loglikelihood_tokens(self, requests: list[tuple[Any, list[int], list[int]]], **_: Any) -> list[tuple[float, bool]]:
         """lm-eval's own seam: pairs that are already token ids."""
-        scores = self._score([truncate(head, tail, self.max_length) for _, head, tail in requests])
-        return [(score.logprob, score.greedy) for score in scores]
+        return self._with_impossible([self.encoder.pair(head, tail) for _, head, tail in requests])
+
+    def _with_impossible(self, encoded: Sequence[TokenPair | str]) -> list[tuple[float, bool]]:
+        scores = iter(self._score([pair for pair in encoded if not isinstance(pair, str)]))
+        found = (IMPOSSIBLE if isinstance(pair, str) else next(scores) for pair in encoded)
+        return [(score.logprob, score.greedy) for score in found]
 
     def _score(self, pairs: Sequence[TokenPair]) -> list[Score]:
-        self.model.eval()
-        return score_pairs(
-            self.model,
-            pairs,
-            budget=self._budget,
-            autocast=torch.bfloat16 if self.dtype == torch.bfloat16 else None,
-            share=self._shares(),
-            progress=self.progress,
-        )
+        if not pairs:
+            return []
+        distinct = list(dict.fromkeys(pairs))
+        mark = fingerprint(self.model, self.tokenizer, self.dtype) if self._cache else ""
+        known = self._cache.find(mark, distinct) if self._cache else {}
+        if known:
+            self.progress(len(known), len(distinct))
+        new = [pair for pair in distinct if pair not in known]
+        if new:
+            known |= self._computed(new, mark, before=len(known))
+        return [known[pair] for pair in pairs]
 
-    def _shares(self) -> bool:
+    def _computed(self, pairs: Sequence[TokenPair], mark: str, *, before: int) -> dict[TokenPair, Score]:
+        """Scores of distinct pairs, kept in the cache as they come."""
+        scores: dict[TokenPair, Score] = {}
+        self.model.eval()
+        for batch in self._batches(pairs):
+            scores |= batch
+            if self._cache:
+                self._cache.keep(mark, batch)
+            self.progress(before + len(scores), before + len(pairs))
+        return scores
+
+    def _batches(self, pairs: Sequence[TokenPair]) -> Iterator[dict[TokenPair, Score]]:
+        if self._other_engine is not None:
+            found = self._other_engine.score_pairs(pairs)
+            yield {pair: Score(*score) for pair, score in zip(pairs, found, strict=True)}
+            return
+        mixed = self.dtype == torch.bfloat16 and any(weight.dtype == torch.float32 for weight in self.model.parameters())
+        yield from score_pairs(self.model, pairs, budget=self.budget, autocast=torch.bfloat16 if mixed else None, share=self.shares)
+
+    @cached_property
+    def shares(self) -> bool:
         """Whether shared tokens are computed once; says so, once, if they cannot be."""
-        if not self._unshareable:
-            self._unshareable = [unshareable(self.model)]
-            if self._unshareable[0]:
-                name = type(self.model).__name__
-                log.warning("%s: every request is computed by itself, because %s (up to several times slower)", name, self._unshareable[0])
-        return self._unshareable[0] is None
+        reason = unshareable(self.model)
+        if reason:
+            name = type(self.model).__name__
+            log.warning("%s: every text is computed by itself, because %s (slower where items share a beginning)", name, reason)
+        return reason is None
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
-        """Log-probability of whole texts, long ones in windows of the maximum length."""
+        """Log-probability of whole texts, long ones in windows of the maximum length; an empty text has 0."""
         windows: list[list[TokenPair]] = []
-        for (string,), ids in zip(
-            [request.args for request in requests], self._encode([request.args[0] for request in requests]), strict=True
-        ):
-            assert ids, string
+        for ids in self.encoder.encode([request.args[0] for request in requests]):
             rolled = get_rolling_token_windows(
                 token_list=ids, prefix_token=self.prefix_token_id, max_seq_len=self.max_length, context_len=1
             )
-            windows.append([truncate(head, tail, self.max_length) for head, tail in map(make_disjoint_window, rolled)])
+            cut = [self.encoder.pair(head, tail) for head, tail in map(make_disjoint_window, rolled)]
+            windows.append([pair for pair in cut if not isinstance(pair, str)])
         scores = iter(self._score([pair for window in windows for pair in window]))
-        return [sum(next(scores).logprob for _ in window) for window in windows]
+        return [sum((next(scores).logprob for _ in window), 0.0) for window in windows]
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         """Completions of rendered prompts; equal greedy requests are generated once."""
@@ -209,6 +233,10 @@ class StudentEngine(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
     def _generate(self, key: str, prompts: Counter[str]) -> None:
         settings = normalize_gen_kwargs(json.loads(key), default_max_gen_toks=256)
         max_new_tokens, temperature = settings["max_gen_toks"], float(settings.get("temperature", 0.0))
+        _check_sampler(settings, greedy=temperature == 0)
+        room = self.max_length - max_new_tokens
+        if room <= 0:
+            raise SpecError(f"expected less than the model's {self.max_length} tokens", key="max_gen_toks", value=max_new_tokens)
         by_count: dict[int, list[str]] = defaultdict(list)
         for prompt, count in prompts.items():
             by_count[count if temperature > 0 else 1].append(prompt)
@@ -217,7 +245,7 @@ class StudentEngine(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
             texts.sort(key=lambda text: (-len(text), text))  # batches do not depend on the order of requests
             for chunk in (texts[at : at + PROMPTS] for at in range(0, len(texts), PROMPTS)):
                 completions = self.student.generate_text(
-                    self._fitted(chunk, self.max_length - max_new_tokens),
+                    self.encoder.prompts(chunk, room),
                     max_new_tokens=max_new_tokens,
                     temperature=temperature,
                     n=n,
@@ -228,15 +256,6 @@ class StudentEngine(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
                 done += len(chunk)
                 self.progress(done, len(prompts))
 
-    def _fitted(self, prompts: Sequence[str], max_tokens: int) -> list[str]:
-        """Prompts cut from the left to `max_tokens`, so that the answer fits."""
-        assert max_tokens > 0, max_tokens
-        encoded = self._encode(prompts, add_special_tokens=False)
-        return [
-            prompt if len(ids) <= max_tokens else self.tokenizer.decode(ids[-max_tokens:])
-            for prompt, ids in zip(prompts, encoded, strict=True)
-        ]
-
     def completion(self, prompt: str, settings: dict[str, Any]) -> Completion:
         """The first completion that `generate_until` made for a prompt under lm-eval's generation settings."""
         return self._completions[prompt, _key(settings)][0]
@@ -246,6 +265,16 @@ def _key(settings: dict[str, Any]) -> str:
     return json.dumps(settings, sort_keys=True)
 
 
-def _max_length(config: Any) -> int:
-    text = config.get_text_config()
-    return int(getattr(text, "max_position_embeddings", 2048))
+def _check_sampler(settings: dict[str, Any], *, greedy: bool) -> None:
+    """Refuses what generation would silently leave out.
+
+    Raises:
+        SpecError: a setting that is not implemented.
+    """
+    for name, neutral in _NEUTRAL.items():
+        if settings.get(name) not in neutral and not (greedy and name in _IRRELEVANT_IF_GREEDY):
+            raise SpecError(
+                "selfteach samples from the model's own distribution at a temperature, or greedily; leave this out or use --model hf",
+                key=f"generation_kwargs.{name}",
+                value=settings[name],
+            )

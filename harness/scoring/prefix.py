@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -49,15 +49,9 @@ class TokenBudget:
 
 
 def score_pairs(
-    model: Any,
-    pairs: Sequence[TokenPair],
-    *,
-    budget: TokenBudget,
-    autocast: torch.dtype | None,
-    share: bool,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[Score]:
-    """Scores `pairs` in their order; equal pairs are computed once.
+    model: Any, pairs: Sequence[TokenPair], *, budget: TokenBudget, autocast: torch.dtype | None, share: bool
+) -> Iterator[dict[TokenPair, Score]]:
+    """Scores of distinct pairs, batch by batch; every pair is in one batch.
 
     Args:
         model: a Hugging Face causal language model (or a PEFT one), in eval mode.
@@ -65,16 +59,9 @@ def score_pairs(
         autocast: type to compute in, or None for the weights' own; the LM head always runs in float32, because logits rounded to
             bfloat16 tie between single-token choices.
         share: whether shared tokens are computed once (`unshareable` tells if they can be).
-        progress: called after each batch with (distinct pairs scored, distinct pairs in all).
     """
-    scores: dict[TokenPair, Score] = {}
-    total = len(set(pairs))
     with torch.inference_mode(), _autocast(model, autocast), float32_head(model):
-        for batch in (_shared if share else _rowwise)(model, pairs, budget):
-            scores.update(batch)
-            if progress:
-                progress(len(scores), total)
-    return [scores[pair] for pair in pairs]
+        yield from (_shared if share else _rowwise)(model, pairs, budget)
 
 
 def unshareable(model: Any) -> str | None:
@@ -174,7 +161,8 @@ def _score_pack(model: Any, pack: Pack, trunk: dict[int, KeysValues]) -> dict[To
         torch.from_numpy(array).to(model.device, non_blocking=True)
         for array in (layout.source_K, layout.row_R, layout.target_R, layout.pair_R)
     )
-    with attending(TreeAttention(layout, trunk, keep=False, device=model.device)):
+    tree = TreeAttention(layout, trunk, keep=False, device=model.device)
+    with attending(tree):
         logits_K_V = model(**_inputs(model, layout), use_cache=False, logits_to_keep=source_K).logits[0]
     return _summed(logits_K_V, row_R, target_R, pair_R, layout.pairs)
 

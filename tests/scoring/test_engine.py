@@ -103,10 +103,16 @@ def test_long_contexts_are_cut_like_lm_eval_cuts_them() -> None:
     assert [value for value, _ in found] == pytest.approx([value for value, _ in expected], abs=2e-4)
 
 
-def test_continuation_longer_than_the_model_is_refused() -> None:
+def test_what_cannot_be_scored_is_impossible_and_has_a_reason(caplog: pytest.LogCaptureFixture) -> None:
     engine = StudentEngine(FakeStudent(tiny_llama(), letter_tokenizer()), dtype="float32", max_length=4)
-    with pytest.raises(AssertionError, match="4"):
-        engine.loglikelihood(requests([("a", "bcdefg")]))
+    texts = [("x", "bcdefg"), ("x", "b"), ("x", ""), ("", ""), ("t", "h")]
+    scores = engine.loglikelihood(requests(texts))
+    assert [value == float("-inf") for value, _ in scores] == [True, False, True, True, True]
+    assert not any(greedy for value, greedy in scores if value == float("-inf"))
+    assert "6 tokens are more than the model's 4" in str(engine.problem("x", "bcdefg"))
+    assert "no token of its own" in str(engine.problem("t", "h")), "merged into one token with its context"
+    assert engine.problem("x", "b") is None
+    assert [record.getMessage()[:7] for record in caplog.records] == ["4 of 5 "], "one line"
 
 
 def test_rolling_agrees_with_lm_eval() -> None:
@@ -128,11 +134,11 @@ def test_shared_context_is_computed_once() -> None:
     assert sum(seen) == 10 + 2 + 0 + 2, "context, and each distinct choice without its last token"
 
 
-def test_both_schemes_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_schemes_agree() -> None:
     engine = StudentEngine(FakeStudent(tiny_llama(), letter_tokenizer()), dtype="float32", token_budget=100)
     texts = ragged_texts(2)
     tree = engine.loglikelihood(requests(texts))
-    monkeypatch.setattr(engine, "_shares", lambda: False)
+    engine.shares = False
     cached = engine.loglikelihood(requests(texts))
     assert [value for value, _ in tree] == pytest.approx([value for value, _ in cached], abs=2e-4)
     assert [greedy for _, greedy in tree] == [greedy for _, greedy in cached]
