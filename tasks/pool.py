@@ -173,6 +173,18 @@ class MixedPool:
     """
 
     Config = MixedPoolConfig
+    family_task = ("pool_validation", "validation_reasoning")
+    """Suite and task whose items say which training family they are of: what leave-one-family-out training is scored on."""
+
+    @staticmethod
+    def families(config: MixedPoolConfig) -> list[str]:
+        """The families that training can be left without, one at a time."""
+        return list(config.families)
+
+    @staticmethod
+    def without(config: MixedPoolConfig, family: str) -> MixedPoolConfig:
+        """The configuration less one family."""
+        return config.model_copy(update={"families": {name: settings for name, settings in config.families.items() if name != family}})
 
     def __init__(self, config: MixedPoolConfig, *, ledger: Ledger, rng: np.random.Generator, ngrams: frozenset[int]) -> None:
         self.config, self._ledger, self._ngrams = config, ledger, ngrams

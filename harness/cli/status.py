@@ -30,8 +30,12 @@ def status_command(place: str, *, as_json: bool) -> None:
     say(writer, f"{run_dir}: {finished} of {total} stages finished; " + (f"running (pid {pid})" if pid is not None else "not running"))
     if state["failed"]:
         say(writer, f"failed: {len(state['failed'])}; `selfteach run` tries them again; tracebacks: {store.failed}")
-    columns = ("trial", "train", "score", "spent of budget", "training")
-    print_table(writer, "", columns, map(_trial_row, state["trials"]), right=columns[3:])
+    for line in state["tuning"]:
+        say(writer, f"tuning {line['method']}: {line['finished']} of {line['candidates']} candidate runs finished")
+    extra = [name for name in ("checkpoints", "fold") if any(row[name] for row in state["trials"])]
+    columns = ("trial", "train", "score", *extra, "spent of budget", "training")
+    rows = [(row["trial"], row["train"], row["score"], *(row[name] or "-" for name in extra), *_spent(row)) for row in state["trials"]]
+    print_table(writer, "", columns, rows, right=columns[-2:])
     for row in read_progress(store.progress) if pid is not None else ():
         say(writer, f"running: {row.kind} {row.label}: {row.share:.0%}, {amount_note(row)}, since {duration(time.time() - row.started)}")
     for failure in state["failed"]:
@@ -54,23 +58,29 @@ def _state(store: RunStore) -> dict[str, Any]:
             "trial": row["trial_id"],
             "train": states[row["train_stage"]],
             "score": states[row["score_stage"]],
+            "checkpoints": states.get(row["checkpoint_stage"]),
+            "fold": row.get("fold"),
             "train_flops": None if row["train_flops"] != row["train_flops"] else row["train_flops"],
             "budget_flops": row["budget_flops"],
             "wall_s": None if row["wall_s"] != row["wall_s"] else row["wall_s"],
         }
-        for row in results.trials.to_dict("records")
+        for row in [*results.trials.to_dict("records"), *results.folds.to_dict("records")]
     ]
+    tuning = {trial["label"]: trial["tune_stages"] for trial in plan["trials"] if trial.get("tune_stages")}
     return {
         "run_dir": str(store.root),
         "running_pid": store.holder(),
         "stages_total": len(planned),
         "stages_finished": len(finished),
         "trials": trials,
+        "tuning": [
+            {"method": label, "candidates": len(stages), "finished": len(finished.intersection(stages))} for label, stages in tuning.items()
+        ],
         "running": as_rows(running),
         "failed": failed,
     }
 
 
-def _trial_row(row: dict[str, Any]) -> tuple[object, ...]:
+def _spent(row: dict[str, Any]) -> tuple[str, str]:
     spent = "-" if row["train_flops"] is None else f"{row['train_flops'] / row['budget_flops']:.1%}"
-    return row["trial"], row["train"], row["score"], spent, "-" if row["wall_s"] is None else duration(row["wall_s"])
+    return spent, "-" if row["wall_s"] is None else duration(row["wall_s"])

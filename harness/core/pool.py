@@ -7,6 +7,9 @@ A pool class may have more than TaskPool asks for:
     held_out(n, *, rng) -> list[Demonstration]           demonstrations not handed out, not counted: for measurements, not for methods
     without_noise(pairs) -> list[bool | None]            whether noise-free annotators prefer the first response (None: even), not counted:
                                                          for measurements, not for methods
+    families(config) -> list[str]; without(config, family) -> Config; family_task: (suite, task)
+                                                         (static) for leave-one-family-out training: what can be left out, the pool without
+                                                         it, and the validation task whose items say which family they are of
 and its Config:
     anchored(config, folder) -> dict                     (class method) the settings, paths relative to a study file found
     fingerprint() -> dict                                JSON that stands for the contents of files and sets in a stage's id

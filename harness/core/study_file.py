@@ -158,7 +158,7 @@ class StudyFile:
         for key, values in tried.items():
             if key not in keys:
                 raise self._file.fail(f"{method.name} has no such setting", (*at, key), key, keys)
-            if grid.is_set(method.config, key):
+            if grid.is_set(method.config, key) and at[-1] == method.label:
                 raise self._file.fail(f"methods sets it for {method.label} already; leave it out here or there", (*at, key))
             if not values:
                 raise self._file.fail("must have at least one value", (*at, key))

@@ -20,6 +20,8 @@ DEFAULT_SCORE_ITEMS_PER_S = 1.0
 """There, mostly generation, loading the student included."""
 DEFAULT_ITEMS = 200
 """Assumed for a task that states no limit."""
+FAMILY_ITEMS = 20
+"""Assumed for one family of a task."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,10 @@ def stage_items(study: StudySpec, stage: Stage) -> int:
 
 
 def _items(suites: Sequence[SuiteSpec]) -> int:
-    return sum(selection.limit or DEFAULT_ITEMS for selection in select(suites))
+    return sum(
+        FAMILY_ITEMS * len(selection.families) if selection.families is not None else selection.limit or DEFAULT_ITEMS
+        for selection in select(suites)
+    )
 
 
 def predict(study: StudySpec, plan: Plan, calibration: Calibration) -> dict[str, float]:

@@ -18,6 +18,8 @@ from harness.core.suite_spec import SuiteSpec
 from harness.models.engines.vllm_install import require_vllm
 from harness.scoring.perturbations import VERSION as PERTURBATION_VERSION
 
+EVERY_ITEM = 100_000
+"""A limit that no family reaches: few items are of one family, so all of them are scored."""
 StageKind = Literal["train", "score", "checkpoints", "tune"]
 """checkpoints: scores the students kept along a run. tune: trains one candidate of a grid and scores it on the validation suites."""
 
@@ -124,9 +126,9 @@ class _Planner:
     def _trial(self, method: MethodSpec, seed: int, seedless: bool, tuning: list[Stage], fold: str | None = None) -> None:
         # An untrained student is the same without any family.
         pool = self.study.pool if fold is None or seedless else pool_without(self.study.pool, fold)
-        train = self._add(self._train_stage(method, seed, pool, tuning, "" if seedless else fold or ""))
-        score = self._add(self._score_stage(method, seed, train, fold))
         kept = self.study.checkpoints is not None and not seedless and fold is None
+        train = self._add(self._train_stage(method, seed, pool, tuning, kept, "" if seedless else fold or ""))
+        score = self._add(self._score_stage(method, seed, train, fold))
         checkpoints = self._add(self._checkpoint_stage(method, seed, train)).id if kept else None
         tuned = tuple(stage.id for stage in tuning)
         trial_id = f"{method.label}-{'all' if seedless else seed}" + (f"-without-{fold}" if fold else "")
@@ -155,11 +157,11 @@ class _Planner:
                 found.append(self._add(Stage(stage_id(content), "tune", method.label, seed, (), content, grid.written(values))))
         return found
 
-    def _train_stage(self, method: MethodSpec, seed: int, pool: PoolSpec, tuning: list[Stage], note: str) -> Stage:
+    def _train_stage(self, method: MethodSpec, seed: int, pool: PoolSpec, tuning: list[Stage], kept: bool, note: str) -> Stage:
         content = {"kind": "train", **self._training(method, seed, pool)}
         if tuning:
             content["tuned"] = [stage.id for stage in tuning]
-        if self.study.checkpoints is not None:
+        if kept and self.study.checkpoints is not None:
             content["checkpoints"] = self.study.checkpoints.shares
         inputs = tuple(stage.id for stage in tuning)
         return Stage(stage_id(content), "train", method.label, seed, inputs, content, note and f"without {note}")
@@ -224,10 +226,8 @@ def checkpoint_suites(study: StudySpec) -> list[SuiteSpec]:
 def method_grid(study: StudySpec, method: MethodSpec) -> dict[str, list[Any]]:
     """What tuning tries for a method: the study's grid for its label or name, else the one it declares, less what the study sets itself."""
     assert study.tune is not None
-    own = study.tune.grids.get(method.label, study.tune.grids.get(method.name))
-    if own is not None:
-        return own
-    return grid.unset(getattr(plugins.load("methods", method.name), "grid", {}), method.config)
+    declared = getattr(plugins.load("methods", method.name), "grid", {})
+    return grid.unset(study.tune.grids.get(method.label, study.tune.grids.get(method.name, declared)), method.config)
 
 
 def local_setting(threads: int) -> Setting:
@@ -267,4 +267,4 @@ def fold_suites(study: StudySpec, family: str) -> list[SuiteSpec]:
     """What a trial that was trained without `family` is scored on: that family's items of the pool's validation tasks."""
     pool = plugins.load("pools", study.pool.name)
     suite, task = pool.family_task
-    return [SuiteSpec(name=suite, tasks=(task,), families=(family,))]
+    return [SuiteSpec(name=suite, tasks=(task,), families=(family,), limit=EVERY_ITEM)]
