@@ -6,7 +6,8 @@ everything kept is below 0.7. Differs from it where a model of this size needs i
 - Examples are chat turns ("Write a new task ...", then a seed), one new instruction a reply: where it should continue a numbered list, a
   135M model writes the answer, or the list, on (benchmarks/self_instruct).
 - Input and output are not written apart, and classification tasks not treated apart: an instruction is one text.
-- An instruction that goes on to the token limit, repeats itself or shows chat marks is refused.
+- An instruction that goes on to the token limit, repeats itself or shows chat marks is refused, and so is one that asks for nothing: it has
+  no question mark and begins with no word that a seed begins with. Half of what a 135M model writes tells a story instead.
 - An answer must hold: by rule where there is one, else by the samples' agreement, as in the self-teaching system (baselines/answers.py).
   The source trains on every answer: `accept: any` does.
 """
@@ -147,6 +148,7 @@ class Writer:
         self._tokens = {id(seed): words(seed.instruction.text) for seed in self.seeds}
         self._kept_tokens = list(self._tokens.values())
         self._seed_words = frozenset(word for tokens in self._kept_tokens for word in tokens)
+        self._openings = frozenset(tokens[0] for tokens in self._kept_tokens if tokens)
         self._used_share = 1.0
 
     def write(self, n: int, *, max_flops: float) -> list[Draft]:
@@ -198,7 +200,7 @@ class Writer:
         instruction = Instruction(
             name, seed.instruction.pool, OPERATION, text, text, seed_id=seed.instruction.id, operation=OPERATION, step=1
         )  # fmt: skip
-        reason = unusable(text, reply.finished, self._seed_words)
+        reason = unusable(text, reply.finished, self._seed_words, self._openings)
         if reason is None and self.pool.contaminated(text):
             reason = "contaminated"
         if reason is None:
@@ -214,8 +216,13 @@ def _asked() -> list[Message]:
     return [{"role": "user", "content": ASK}]
 
 
-def unusable(text: str, finished: bool, seed_words: frozenset[str]) -> str | None:
-    """Why a text cannot be an instruction, whatever else was kept."""
+def unusable(text: str, finished: bool, seed_words: frozenset[str], openings: frozenset[str]) -> str | None:
+    """Why a text cannot be an instruction, whatever else was kept.
+
+    Args:
+        seed_words: all words of the seeds: what they speak of can be asked for.
+        openings: the words that seeds begin with.
+    """
     if not finished:
         return "cut off"
     length = len(text.split())
@@ -231,8 +238,11 @@ def unusable(text: str, finished: bool, seed_words: frozenset[str]) -> str | Non
         return "refusal"
     if repeats(text):
         return "endless repetition"
-    beyond = (NOT_TEXT - seed_words) & set(words(text))
-    return f"not a matter of text: {min(beyond)}" if beyond else None
+    tokens = words(text)
+    beyond = (NOT_TEXT - seed_words) & set(tokens)
+    if beyond:
+        return f"not a matter of text: {min(beyond)}"
+    return None if "?" in text or (tokens[:1] and tokens[0] in openings) else "asks for nothing"
 
 
 def _nothing_kept(rows: Sequence[Row]) -> str:
