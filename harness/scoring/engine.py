@@ -122,7 +122,13 @@ class StudentEngine(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         return str(self.tokenizer.name_or_path).replace("/", "__")
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """The rendered conversation; `generate_until` gets it back as its context."""
+        """The rendered conversation; `generate_until` gets it back as its context.
+
+        A tokenizer without a template gets plain "Role: content" lines, as `Student.render` writes them.
+        """
+        if self.tokenizer.chat_template is None:
+            turns = [f"{turn['role'].capitalize()}: {turn['content']}" for turn in chat_history]
+            return "\n".join([*turns, "Assistant:"] if add_generation_prompt else turns)
         rendered: str = self.tokenizer.apply_chat_template(
             chat_history,
             tokenize=False,
