@@ -15,15 +15,19 @@ from harness.stats.crossed import TaskScores
 
 PERTURBED = "perturbed"
 """View: the mean over an item's perturbed versions."""
+WORST = "worst"
+"""View: the worst of an item's versions, the clean one among them, in the direction of the task's metric."""
 UNTRAINED = "base"
 """The method that spends no training compute by definition."""
 
 VALIDATION_SUITE = "pool_validation"
 """Shows that training did something; drawn from the training families, so it is in no claim and no leaderboard unless named."""
+APART = frozenset({VALIDATION_SUITE, "holistic", "holistic_hub", "robustness"})
+"""Suites that are no part of a mean over all tasks: not evaluation, not quality, or quality that another suite measures already."""
 
 TaskInfo = Mapping[str, Mapping[str, Any]]
 Column = tuple[str, str]
-"""A method's label and a view: "clean", "perturbed" or a perturbation's name."""
+"""A method's label and a view: "clean", "perturbed", "worst" or a perturbation's label."""
 
 
 class Frames(Protocol):
@@ -92,16 +96,14 @@ class Scores:
         return [str(name) for name in dict.fromkeys(self._rows["perturbation"]) if name != CLEAN]
 
     def tasks(self, suite: str | None, names: Sequence[str] | None = None) -> list[str]:
-        """Tasks of `suite` (None: of all but the pool's validation) that are in the run, limited to `names`."""
-        chosen = [
-            task for task, entry in self.info.items() if entry["suite"] == suite or (suite is None and entry["suite"] != VALIDATION_SUITE)
-        ]
+        """Tasks of `suite` (None: of all but those in APART) that are in the run, limited to `names`."""
+        chosen = [task for task, entry in self.info.items() if entry["suite"] == suite or (suite is None and entry["suite"] not in APART)]
         return [task for task in chosen if names is None or task in names]
 
     def has(self, task: str, perturbation: str) -> bool:
         """Whether `task` was run under `perturbation`."""
         part = self._rows[self._rows["task"] == task]["perturbation"]
-        return bool((part != CLEAN).any() if perturbation == PERTURBED else (part == perturbation).any())
+        return bool((part != CLEAN).any() if perturbation in (PERTURBED, WORST) else (part == perturbation).any())
 
     def seeds(self, methods: Sequence[str]) -> list[int]:
         """Seeds for which every one of `methods` was scored."""
@@ -125,7 +127,8 @@ class Scores:
         views = []
         for (_, view), frame in zip(columns, cells, strict=True):
             names = frame.index.get_level_values("perturbation")
-            mine = frame[names != CLEAN if view == PERTURBED else names == view].reindex(columns=list(seeds))
+            chosen = {PERTURBED: names != CLEAN, WORST: np.ones(len(names), dtype=bool)}.get(view, names == view)
+            mine = frame[chosen].reindex(columns=list(seeds))
             complete = mine.index[mine.notna().all(axis=1)]
             kept[view] = complete if view not in kept else kept[view].intersection(complete)
             views.append(mine)
@@ -133,7 +136,14 @@ class Scores:
         for (_, view), frame in zip(columns, views, strict=True):
             scored = frame.reindex(kept[view])
             scored = (scored < 1).astype(float) if rejected else scored
-            by_item.append(scored.groupby(level="sample_id", sort=True).mean())
+            versions = scored.groupby(level="sample_id", sort=True)
+            # Rejection is bad, so its worst is its maximum as well.
+            falls = not rejected and self.info[task].get("higher_is_better", True)
+            if view == WORST:
+                # Of an item with one version only there is nothing to take the worst of.
+                by_item.append((versions.min() if falls else versions.max())[versions.size() > 1])
+            else:
+                by_item.append(versions.mean())
         shared = by_item[0].index
         for frame in by_item[1:]:
             shared = shared.intersection(frame.index)

@@ -10,12 +10,11 @@ import pandas as pd
 
 from harness.core.records import CLEAN
 from harness.stats.crossed import Estimate, Moments, contrast, moments
-from harness.stats.interaction import loss_contrast
 from harness.stats.intervals import wilson_mean
-from harness.stats.multiplicity import benjamini_hochberg
 from harness.stats.ranking import Ranking, ranking
 from harness.verdicts.frames import Frames, NotTestableError, Scores, SharedItems, TaskInfo, compute_spread, is_trained
 from harness.verdicts.judge import FEW_SEEDS, MATCH_TOLERANCE
+from harness.verdicts.robustness import EVERY_TASK, robustness
 
 ALPHA = 0.05
 MEANS = ("train_flops", "wall_s", "cost_usd", "demonstrations", "comparisons")
@@ -27,7 +26,7 @@ def leaderboard(results: Frames, *, task_info: TaskInfo | None = None) -> dict[s
     The score is the mean over tasks (equal weight) of every suite but the pool's validation, on the items with a score in all of the
     method's seeds. Ranks are given only where compute was matched. Two methods are told apart by the paired crossed test on the items
     and seeds that both have: ranks by Holm over all pairs, `tied_with_best` by comparison with each rival (harness.stats.ranking).
-    `robustness_pairs` says for each perturbation and pair whether one loses less than the other.
+    `robustness` says what each method loses under each perturbation and which of two loses less (harness.verdicts.robustness).
 
     Args:
         task_info: see `Scores`; by default the study's own description of its tasks.
@@ -48,15 +47,16 @@ def leaderboard(results: Frames, *, task_info: TaskInfo | None = None) -> dict[s
         "matched": matched,
         "match_spread": spread,
         "notes": notes,
-        "robustness_pairs": [],
+        "robustness": {"rows": [], "pairs": []},
     }
     if not tasks:
         return board
-    rows = [_row(method, tasks, results.trials, scores) for method in scores.methods]
+    losses = robustness(results, scores)
+    rows = [_row(method, tasks, results.trials, scores, losses["rows"]) for method in scores.methods]
     rows.sort(key=lambda row: -row["value"])
     names = [row["method"] for row in rows]
     _rank(rows, ranking(names, _differences(names, tasks, scores), alpha=ALPHA), matched)
-    return board | {"rows": rows, "robustness_pairs": _robustness_pairs(names, tasks, scores)}
+    return board | {"rows": rows, "robustness": losses}
 
 
 def _scorable(scores: Scores, task: str) -> bool:
@@ -75,7 +75,7 @@ def _fit(shared: Sequence[SharedItems]) -> Moments:
     return moments([part.scores for part in shared])
 
 
-def _row(method: str, tasks: list[str], trials: pd.DataFrame, scores: Scores) -> dict[str, Any]:
+def _row(method: str, tasks: list[str], trials: pd.DataFrame, scores: Scores, losses: list[dict[str, Any]]) -> dict[str, Any]:
     mine = trials[(trials["method"] == method) & (trials["status"] == "finished")]
     # A method without randomness has one checkpoint, listed once a seed: repeating it adds no replicate.
     seeds = sorted(int(seed) for seed in mine.drop_duplicates("score_stage")["seed"]) or scores.seeds([method])[:1]
@@ -85,7 +85,11 @@ def _row(method: str, tasks: list[str], trials: pd.DataFrame, scores: Scores) ->
         "method": method, "value": macro.estimate, "interval": _bounded(macro), "n_seeds": len(seeds), "n_items": macro.n_items,
         "n_dropped": sum(part.n_total for part in shared) - macro.n_items, "trained": is_trained(trials, method),
         "per_task": {part.task: _task_entry(part, scores) for part in shared},
-        "robustness": {name: entry for name in scores.perturbations if (entry := _robustness(method, name, tasks, seeds, scores))},
+        "robustness": {
+            loss["perturbation"]: {name: loss[name] for name in ("value", "drop", "interval", "clean", "n_items")}
+            for loss in losses
+            if (loss["method"], loss["scope"]) == (method, EVERY_TASK) and loss["perturbation"] in scores.perturbations
+        },
     }  # fmt: skip
     return row | {name: _mean(mine[name]) for name in MEANS}
 
@@ -119,20 +123,6 @@ def _task_entry(part: SharedItems, scores: Scores) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _robustness(method: str, perturbation: str, tasks: list[str], seeds: list[int], scores: Scores) -> dict[str, Any] | None:
-    """Score under one perturbation and the drop from the clean score of the same items; None if no task has it."""
-    shared = [scores.collect(task, [(method, CLEAN), (method, perturbation)], seeds) for task in tasks if scores.has(task, perturbation)]
-    shared = [part for part in shared if pd.Series(part.scores.clusters_N).nunique() >= 2]
-    if not shared:
-        return None
-    fitted = _fit(shared)
-    drop = contrast(fitted, (1, -1))
-    return {
-        "value": float(fitted.mean_P[1]), "drop": drop.estimate, "interval": list(drop.interval), "clean": float(fitted.mean_P[0]),
-        "n_items": fitted.n_items, "tasks": [part.task for part in shared],
-    }  # fmt: skip
-
-
 def _differences(methods: list[str], tasks: list[str], scores: Scores) -> dict[tuple[str, str], Estimate | None]:
     """Paired macro difference (first − second) of every pair, on the seeds that both have; None where that is one seed.
 
@@ -144,28 +134,6 @@ def _differences(methods: list[str], tasks: list[str], scores: Scores) -> dict[t
         columns = [(first, CLEAN), (second, CLEAN)]
         found[first, second] = contrast(_fit(_shared(scores, tasks, columns, seeds)), (1, -1)) if len(seeds) > 1 else None
     return found
-
-
-def _robustness_pairs(methods: list[str], tasks: list[str], scores: Scores) -> list[dict[str, Any]]:
-    """First's loss − second's loss under each perturbation, of every pair with two seeds or more (see harness.stats.interaction)."""
-    rows: list[dict[str, Any]] = []
-    for name in scores.perturbations:
-        there = [task for task in tasks if scores.has(task, name)]
-        for first, second in combinations(methods, 2):
-            seeds = scores.seeds([first, second])
-            columns = [(first, CLEAN), (first, name), (second, CLEAN), (second, name)]
-            shared = _shared(scores, there, columns, seeds) if len(seeds) > 1 else []
-            shared = [part for part in shared if pd.Series(part.scores.clusters_N).nunique() >= 2]
-            if not shared:
-                continue
-            found = loss_contrast(_fit(shared))
-            rows.append({
-                "perturbation": name, "first": first, "second": second, "difference": found.estimate, "interval": list(found.interval),
-                "p_value": found.p_value, "n_seeds": found.n_seeds, "n_items": found.n_items, "tasks": [part.task for part in shared],
-            })  # fmt: skip
-    for row, p_bh in zip(rows, benjamini_hochberg([row["p_value"] for row in rows]), strict=True):
-        row["p_bh"] = p_bh
-    return rows
 
 
 def _rank(rows: list[dict[str, Any]], found: Ranking, matched: bool) -> None:

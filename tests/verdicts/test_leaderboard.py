@@ -118,11 +118,11 @@ def test_an_untrained_method_of_another_name_does_not_stop_the_ranking(made_run)
 def test_robustness_is_compared_between_methods(made_run):
     run = made_run({"sft": 0.6, "selfteach": 0.6, "rlhf": 0.6}, drop={"sft": 0.3, "selfteach": 0.05, "rlhf": 0.3})
     board = leaderboard(run)
-    assert len(board["robustness_pairs"]) == 3
-    for row in board["robustness_pairs"]:
+    assert len(board["robustness"]["pairs"]) == 3
+    for row in board["robustness"]["pairs"]:
         losses = [by_method(board)[row[side]]["robustness"]["typos"]["drop"] for side in ("first", "second")]
         assert row["difference"] == pytest.approx(losses[0] - losses[1])
         assert row["interval"][0] < row["difference"] < row["interval"][1]
-        assert (row["p_bh"] < 0.05) == ("selfteach" in (row["first"], row["second"]))
+        assert (row["p_holm"] < 0.05) == ("selfteach" in (row["first"], row["second"]))
         assert row["n_seeds"] == 5
-    assert leaderboard(made_run(SHARES, seeds=[0], items=10))["robustness_pairs"] == []
+    assert leaderboard(made_run(SHARES, seeds=[0], items=10))["robustness"]["pairs"] == []
