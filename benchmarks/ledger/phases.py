@@ -54,9 +54,7 @@ class Bench:
             from peft import LoraConfig, get_peft_model
 
             transposed = model.config.model_type == "gpt2"
-            model = get_peft_model(
-                model, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", fan_in_fan_out=transposed)
-            )
+            model = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", fan_in_fan_out=transposed))
         student = Student("audit", model, _tokenizer(), Adaptation(kind=kind) if kind else None)
         student.dtype = torch.float32
         student.attach(self.ledger)
@@ -105,7 +103,7 @@ def update(bench: Bench, kind: Kind, *, checkpointing: bool = False, **config: A
     """Two batches of supervised fine-tuning."""
     student = bench.student(kind)
     if checkpointing:
-        student.model.gradient_checkpointing_enable()
+        student.model.activation_checkpointing_enable()
     settings = FinetuneConfig(batch_size=4, **config)
     bench.ledger.train_flops = 1e18
     return lambda: finetune(student, iter(EXAMPLES), bench.ledger, config=settings, rng=np.random.default_rng(0))
@@ -135,7 +133,7 @@ def score(bench: Bench, *, share: bool) -> Work:
     trunk = tuple(range(3, 43))
     contexts = [(*trunk, *range(44 + item, 56)) for item in range(6)]
     pairs = [(context, (60 + choice, *range(70, 72 + choice))) for context in contexts for choice in range(4)]
-    return lambda: score_pairs(student.model, pairs, budget=TokenBudget(256), autocast=None, share=share)
+    return lambda: list(score_pairs(student.model, pairs, budget=TokenBudget(256), autocast=None, share=share))
 
 
 class _LetterScore:

@@ -19,12 +19,16 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from harness.core.budget import Ledger
-from harness.core.flops import Shape, backward_flops, forward_flops, linear_flops, repeated_flops
+from harness.core.flops import CONVENTION, Shape, backward_flops, forward_flops, linear_flops, repeated_flops
+from harness.errors import SpecError
 
 _FIRST_PROJECTION = re.compile(r"(^|\.)0\.(self_attn|attn|attention)\.(q_proj|k_proj|v_proj|qkv_proj|c_attn|query_key_value)\b")
 """The projections of the first layer's attention: they read the embeddings, whose gradient nobody needs unless they are trained."""
 
 
+_EXPERTS, _ROUTER = re.compile(r"\bexperts\."), re.compile(r"\b(gate|router)\.(.*\.)?weight$")
+_POOLER = re.compile(r"\bpooler\b")
+"""Reads one token of a row (BERT's does), and is charged when it does."""
 _LAST_NORM = re.compile(r"post_(feedforward|mlp|ffn|moe)_?(layer)?norm")
 
 
@@ -75,11 +79,9 @@ def body_shape(body: nn.Module, *, adapters: bool = True) -> Shape:
     heads: int = config.num_attention_heads
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
     frozen = trained = first = 0
-    for name, linear in _linears(body):
-        if "lora_" in name and not adapters:
-            continue
-        count = linear.weight.numel()
-        if linear.weight.requires_grad:
+    for name, weight, share in _products(body, config, adapters):
+        count = round(weight.numel() * share)
+        if weight.requires_grad:
             trained += count
         else:
             frozen += count
@@ -88,6 +90,41 @@ def body_shape(body: nn.Module, *, adapters: bool = True) -> Shape:
     if _embeddings_need_grad(body):
         first = 0
     return Shape(frozen, trained, config.num_hidden_layers, heads, head_dim, first, _not_repeated(body, config.num_hidden_layers, adapters))
+
+
+def _products(body: nn.Module, config: Any, adapters: bool) -> Iterator[tuple[str, nn.Parameter, float]]:
+    """Name and weight of everything a token is multiplied by, with the share of the weight that one token meets (of experts, the chosen).
+
+    Raises:
+        SpecError: more than 2 % of the weights are used in a way that the convention does not know.
+    """
+    if any(type(m).__name__ == "ParamWrapper" for m in body.modules()):
+        message = f"adapters on the experts of {type(body).__name__} cannot be charged under {CONVENTION}: train it in full"
+        raise SpecError(message, key="student.adaptation")
+    known = {id(m.weight) for m in body.modules() if isinstance(m, nn.Embedding)}
+    for name, linear in _linears(body):
+        known.add(id(linear.weight))
+        if _POOLER.search(name):
+            continue
+        if adapters or "lora_" not in name:
+            yield name, linear.weight, 1.0
+    unknown = 0
+    for name, weight in body.named_parameters():
+        if id(weight) in known or weight.dim() < 2:
+            continue
+        if _EXPERTS.search(name) and weight.dim() == 3:
+            yield name, weight, config.num_experts_per_tok / len(weight)
+        elif _ROUTER.search(name):
+            yield name, weight, 1.0
+        elif "lora_embedding" not in name:
+            unknown += weight.numel()
+    total = sum(weight.numel() for weight in body.parameters())
+    if unknown > 0.02 * total:
+        raise SpecError(
+            f"{type(body).__name__} cannot be charged under {CONVENTION}: {unknown / total:.0%} of its weights are neither plain matrix "
+            "products nor experts",
+            key="model",
+        )
 
 
 def _embeddings_need_grad(body: Any) -> bool:
@@ -126,7 +163,7 @@ class Meter:
         inside: set[nn.Module] = set()
         if self._body is not None:
             self._hooks.append(self._body.register_forward_pre_hook(self._before_body, with_kwargs=True))
-            inside = {linear for _, linear in _linears(self._body)}
+            inside = {linear for name, linear in _linears(self._body) if not _POOLER.search(name)}
         for _, linear in _linears(model):
             if linear not in inside:
                 self._hooks.append(linear.register_forward_pre_hook(self._before_linear))

@@ -18,12 +18,14 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
 )
 
 from harness.core.budget import Ledger
-from harness.errors import BudgetExceeded
+from harness.errors import BudgetExceeded, SpecError
 from harness.models.meter import Meter
 
 SIZES = {"vocab_size": 320, "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 3, "num_attention_heads": 4}
@@ -56,11 +58,15 @@ ARCHITECTURES = {
 }
 
 
+GROUPED_PRODUCT = {torch.ops.aten._grouped_mm: lambda left, right, *_, **__: 2 * left[0] * left[1] * right[-1]}
+"""Each row meets one of the stacked experts; the counter does not know."""
+
+
 def _agree(model: nn.Module, work: Any) -> None:
     ledger = Ledger()
     meter = Meter(model, "m", ledger)
     # The math kernel, because the counter does not know the CPU's fused attention and would count it as nothing.
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False, custom_mapping=GROUPED_PRODUCT) as counter:
         work()
     meter.detach()
     assert ledger.spent() == pytest.approx(counter.get_total_flops(), rel=0.02)
@@ -107,6 +113,31 @@ def test_lora_disabled_is_not_charged(ids: torch.Tensor) -> None:
     adapted = get_peft_model(_llama(), LORA).eval()  # type: ignore[arg-type]
     with torch.no_grad(), adapted.disable_adapter():
         _agree(adapted, lambda: adapted(input_ids=ids))
+
+
+def _mixtral() -> nn.Module:
+    return MixtralForCausalLM(MixtralConfig(**SIZES, num_key_value_heads=2, num_local_experts=4, num_experts_per_tok=2))
+
+
+def test_of_experts_the_chosen_are_charged(ids: torch.Tensor) -> None:
+    mixtral = _mixtral().train()
+    _agree(mixtral, lambda: mixtral(input_ids=ids, labels=ids).loss.backward())
+    with torch.no_grad():
+        _agree(mixtral, lambda: mixtral(input_ids=ids))
+
+
+def test_adapters_on_experts_are_refused_and_not_undercharged() -> None:
+    with pytest.warns(RuntimeWarning, match="rank_pattern|alpha_pattern"):  # PEFT's, of its own making
+        adapted = get_peft_model(_mixtral(), LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="adapters on the experts"):
+        Meter(adapted, "m", Ledger()).body_flops(1, 1)
+
+
+def test_weights_used_in_unknown_ways_are_refused() -> None:
+    model = _llama()
+    model.model.layers[0].mixer = nn.Parameter(torch.zeros(64, 640))
+    with pytest.raises(SpecError, match=r"LlamaModel cannot be charged under flops-v1: \d+%"):
+        Meter(model, "m", Ledger()).body_flops(1, 1)
 
 
 def test_a_network_that_is_no_transformer_is_charged_by_its_layers() -> None:
