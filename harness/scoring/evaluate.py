@@ -26,6 +26,7 @@ from harness.errors import SelfteachError, SourceError, SpecError
 from harness.scoring.engine import ScoredStudent, StudentEngine
 from harness.scoring.guard import SimilarityGuard
 from harness.scoring.items import Items, Row, Unasked, choose_items, sample_id
+from harness.scoring.lm_eval_tasks import lm_eval_manager
 from harness.scoring.sample_rows import guarded, sample_rows, unasked_row
 from harness.scoring.suites import Selection
 from harness.scoring.twins import RecordedShots, perturbed_twin
@@ -119,7 +120,7 @@ def load_tasks(selections: Sequence[Selection]) -> list[Any]:
     for selection in selections:
         path, name = selection.suite.include_path, selection.task.name
         if path not in managers:
-            managers[path] = TaskManager(include_path=path, include_defaults=path is None)
+            managers[path] = lm_eval_manager() if path is None else TaskManager(include_path=path, include_defaults=False)
         if name not in managers[path].all_subtasks:
             raise SpecError(
                 f"suite {selection.suite.name} names a task that lm-eval does not find in {path or 'its own tasks'}", value=name
