@@ -13,12 +13,14 @@ from harness.verdicts.claims import load_claims
 def conclude(run_dir: Path) -> Path:
     """Writes verdicts.json, leaderboard.json and report.html; returns the report's path.
 
-    The leaderboard is written with the rankings at equal spend on each axis ("axes") and the costs at equal quality ("equal_quality").
+    The leaderboard is written with the rankings at equal spend on each axis ("axes"), the costs at equal quality ("equal_quality") and the
+    differences on task families left out of training ("folds").
     """
     from harness.report.page import render
     from harness.verdicts.axes import axes_table
     from harness.verdicts.equal_quality import equal_quality_table
     from harness.verdicts.evidence import checksums
+    from harness.verdicts.folds import fold_effects
     from harness.verdicts.frames import Scores
     from harness.verdicts.judge import judge
     from harness.verdicts.leaderboard import leaderboard
@@ -28,6 +30,10 @@ def conclude(run_dir: Path) -> Path:
     write_json(run_dir / "verdicts.json", judge(results, claims, checksums=checksums(results)))
     board, scores = leaderboard(results), Scores(results)
     tasks = list(dict.fromkeys(task for row in board["rows"] for task in row["per_task"]))
-    along = {"axes": axes_table(results, scores, tasks), "equal_quality": equal_quality_table(results, scores, tasks)}
+    along = {
+        "axes": axes_table(results, scores, tasks),
+        "equal_quality": equal_quality_table(results, scores, tasks),
+        "folds": fold_effects(results.fold_samples, results.study["tasks"]),
+    }
     write_json(run_dir / "leaderboard.json", board | along)
     return render(run_dir)

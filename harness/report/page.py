@@ -96,6 +96,7 @@ def _environment() -> jinja2.Environment:
         "shorten": lambda text: shorten(str(text), 3000),
         "level": lambda value: "95 %" if numbers.absent(value) else f"{100 * float(value):.3g} %",
         "points_interval": lambda bounds: numbers.interval(bounds, numbers.points),
+        "number_interval": lambda bounds: numbers.interval(bounds, numbers.number),
     }
     return environment
 

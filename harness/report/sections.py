@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from harness.core.journal import Journal
 from harness.core.results import RunResults
-from harness.report import cards, charts, numbers, spending, views
+from harness.report import cards, charts, numbers, robustness, spending, views
 
 Row = dict[str, Any]
 
@@ -105,11 +105,7 @@ def _scores(run: RunResults, methods: Sequence[str], board: Row, palette: charts
         for method in methods
         for seed, scores in sorted(board["by_seed"].get(method, {}).items())
     ]
-    drops = views.robustness(run.leaderboard)
-    complete = [row for row in drops if not numbers.absent(row.get("clean")) and not numbers.absent(row.get("value"))]
-    bells = [(f"{row['method']} · {row['perturbation']}", row["method"], row["clean"], row["value"]) for row in complete]
-    chart = charts.dumbbells(bells, palette, x_label="mean score", first="clean", second="perturbed", name="robustness") if bells else ""
-    return {"seed_rows": seed_rows, "robustness": drops, "robustness_chart": chart} | _cost(run, board, palette)
+    return {"seed_rows": seed_rows} | robustness.context(run.leaderboard, palette) | _cost(run, board, palette)
 
 
 def _cost(run: RunResults, board: Row, palette: charts.Palette) -> Row:

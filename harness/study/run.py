@@ -20,7 +20,8 @@ from harness.scoring.suites import select
 from harness.study.calibration import calibrate, makespan_s, predict, stage_items
 from harness.study.display import RunDisplay, duration
 from harness.study.executor import LocalExecutor
-from harness.study.plan import Plan, Stage, local_setting, plan_study
+from harness.study.plan import Plan, Stage, fold_suites, local_setting, plan_study
+from harness.study.plan import folds as fold_families
 from harness.study.schedule import Outcome, disk_full_message
 from harness.study.tuning import write_tuned
 from harness.verdicts.claims import find_claims
@@ -214,6 +215,7 @@ def copy_claims(study: StudySpec, study_dir: Path, run_dir: Path) -> None:
 
 def _task_info(study: StudySpec) -> dict[str, dict[str, Any]]:
     """What verdicts and report must know of each task, so that they need no plug-ins."""
+    of_folds = select(fold_suites(study, families[0])) if (families := fold_families(study)) else []
     return {
         selection.task.name: {
             "suite": selection.suite.name,
@@ -223,7 +225,7 @@ def _task_info(study: StudySpec) -> dict[str, dict[str, Any]]:
             "kind": selection.task.kind,
             "generation_suite": selection.task.generation_suite,
         }
-        for selection in select(study.suites)
+        for selection in (*of_folds, *select(study.suites))
     }
 
 
