@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from harness.core.budget import Ledger
 from harness.core.pool import TaskPool
 from harness.core.records import Message
+from harness.errors import CapReached
 from harness.models.finetune import FinetuneConfig, finetune
 from harness.models.student import Student
 
@@ -52,5 +53,8 @@ def demonstrations(pool: TaskPool, rng: np.random.Generator, limit: int | None) 
 def _endless(seeds: list[Example], pool: TaskPool, rng: np.random.Generator) -> Iterator[Example]:
     yield from seeds
     while True:
-        (demonstration,) = pool.demonstrations(1, rng=rng)
+        try:
+            (demonstration,) = pool.demonstrations(1, rng=rng)
+        except CapReached:
+            return  # what is bought is trained on, and no more
         yield [{"role": "user", "content": demonstration.instruction.text}], demonstration.response

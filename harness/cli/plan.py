@@ -7,13 +7,14 @@ from typing import Any
 
 from rich.console import Console
 
+from harness.cli.plan_axes import predicted_spend, print_spend, ranking_text
 from harness.cli.text import console, print_json, print_table, say
 from harness.core.results import RunResults, find_run, load_run
 from harness.core.spec import StudySpec, load_study
 from harness.core.store import RunStore
 from harness.report import numbers
 from harness.stats.power import MOST_SEEDS
-from harness.study.plan import Plan
+from harness.study.plan import Plan, Trial
 from harness.study.sample_size import ClaimPlan, Costs, as_record, given_costs, plan_claims, study_costs
 from harness.verdicts.claims import ClaimFile, find_claims, load_claims
 from harness.verdicts.estimands import unit
@@ -38,7 +39,7 @@ def plan_command(
     Raises:
         SpecError: a mistake in the study, its claims, the pilot or the costs.
     """
-    from harness.study.calibration import calibrate, makespan_s, planned_items, predict
+    from harness.study.calibration import calibrate, makespan_s, planned_items, predict, stage_items
     from harness.study.display import duration
     from harness.study.run import RUNS, Layout, make_plan
 
@@ -50,7 +51,7 @@ def plan_command(
     calibration = calibrate(run_dir.parent, layout.threads)
     seconds = predict(study, plan, calibration)
     wall_s = makespan_s(plan, seconds, done, layout.workers)
-    trained = sum(not trial.seedless for trial in plan.trials)
+    trained = len({trial.train_stage for trial in plan.trials if not trial.seedless})
     files = _claim_files(study, path)
     n_claims = sum(len(file.claims) for file in files)
     own = load_run(run_dir) if (run_dir / "study.json").exists() else None
@@ -63,11 +64,16 @@ def plan_command(
     record: dict[str, Any] = {
         "study": study.name,
         "run_dir": str(run_dir),
-        "trials": [_trial(plan, trial.train_stage, trial.score_stage, done) | {"trial": trial.id} for trial in plan.trials],
+        "trials": [_trial(trial, done) | {"trial": trial.id} for trial in plan.trials],
+        "tuning": _tuning(study, plan, done),
         "stages": len(plan.stages),
         "stages_finished": len(done),
         "train_flops_per_trial": study.budget.train_flops,
         "train_flops": study.budget.train_flops * trained,
+        "tune_flops": sum(float(stage.content["train_flops"]) for stage in plan.stages.values() if stage.kind == "tune"),
+        "checkpoint_items_per_trial": next((stage_items(study, stage) for stage in plan.stages.values() if stage.kind == "checkpoints"), 0),
+        "spend": predicted_spend(study, plan, seconds, earlier),
+        "ranking_by_axis": ranking_text(earlier, study),
         "items_per_trial": planned_items(study),
         "workers": layout.workers,
         "threads": layout.threads,
@@ -83,25 +89,53 @@ def plan_command(
         return
     writer = console()
     say(writer, f"{study.name}: {study.title}" if study.title else study.name)
-    rows = [(row["trial"], row["train"], row["score"]) for row in record["trials"]]
-    print_table(writer, "", ("trial", "train", "score"), rows)
+    kept = any(row["checkpoints"] for row in record["trials"])
+    rows = [(row["trial"], row["train"], row["score"], *([row["checkpoints"] or "-"] if kept else [])) for row in record["trials"]]
+    print_table(writer, "", ("trial", "train", "score", *(["checkpoints"] if kept else [])), rows)
+    _print_tuning(writer, record)
     say(
         writer,
         f"\n{len(plan.stages)} stages, {len(done)} finished. Training: {trained} trials x {study.budget.train_flops:.3g} FLOPs = "
-        f"{record['train_flops']:.3g} FLOPs (flops-v1). Scoring: {record['items_per_trial']} items a trial, clean and perturbed.\n"
+        f"{record['train_flops']:.3g} FLOPs (flops-v1). Scoring: {record['items_per_trial']} items a trial, clean and perturbed"
+        + (f", and {record['checkpoint_items_per_trial']} along its run" if kept else "")
+        + ".\n"
         f"Predicted time: about {duration(wall_s)} with {layout.workers} workers x {layout.threads} threads ({calibration.source}).",
     )
+    print_spend(writer, record["spend"], record["ranking_by_axis"])
     _print_labels(writer, record)
     if plans:
         power, alpha = (" or ".join(sorted({f"{value:g}" for value in values})) for values in _levels(files))
         _print_claims(writer, plans, costs, f"power {power} at alpha {alpha}/{n_claims} (Holm's strictest step over {n_claims} claims)")
 
 
-def _trial(plan: Plan, train: str, score: str, done: set[str]) -> dict[str, str]:
+def _trial(trial: Trial, done: set[str]) -> dict[str, str | None]:
     def state(stage: str) -> str:
         return f"{stage} {'finished' if stage in done else 'to do'}"
 
-    return {"train": state(train), "score": state(score)}
+    checkpoints = state(trial.checkpoint_stage) if trial.checkpoint_stage else None
+    return {"train": state(trial.train_stage), "score": state(trial.score_stage), "checkpoints": checkpoints}
+
+
+def _tuning(study: StudySpec, plan: Plan, done: set[str]) -> list[dict[str, Any]]:
+    """Per method the candidates that tuning will try, and how far it is; none where the study does not tune."""
+    from harness.study.plan import method_grid
+
+    if study.tune is None:
+        return []
+    stages = {trial.label: trial.tune_stages for trial in plan.trials if not trial.seedless}
+    grids = {method.label: method_grid(study, method) for method in study.methods if method.label in stages}
+    return [
+        {"method": label, "grid": grids[label], "runs": len(ids), "finished": len(done.intersection(ids))} for label, ids in stages.items()
+    ]
+
+
+def _print_tuning(writer: Console, record: dict[str, Any]) -> None:
+    for row in record["tuning"]:
+        tried = "; ".join(f"{key}: {', '.join(map(str, values))}" for key, values in row["grid"].items())
+        text = f"{row['runs']} runs, {row['finished']} finished; {tried}" if tried else "no grid, keeps its settings"
+        say(writer, f"tuning {row['method']}: {text}")
+    if record["tuning"]:
+        say(writer, f"Tuning: {record['tune_flops']:.3g} FLOPs on account tune, beside the budget.")
 
 
 def _prices(study: StudySpec) -> dict[str, float]:

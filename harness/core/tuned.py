@@ -54,16 +54,15 @@ def differences(study: StudySpec, record: dict[str, Any], name: str) -> list[str
     mine, notes = circumstances(study), []
     for key, what in (("student", "student"), ("pool", "pool"), ("train_flops", "budget (train_flops)")):
         if mine[key] != record.get(key):
-            notes.append(
-                f"The tuned settings of {name} were found with another {what}: {_short(record.get(key))}, here {_short(mine[key])}."
-            )
+            notes.append(f"The tuned settings of {name} were found with another {what}: {_apart(record.get(key), mine[key])}.")
     return notes
 
 
-def _short(value: Any) -> str:
-    if isinstance(value, dict):
-        value = value.get("model") or value.get("name") or value
-    return str(value)
+def _apart(theirs: Any, mine: Any) -> str:
+    """What differs, one level down where both are mappings."""
+    if not (isinstance(theirs, dict) and isinstance(mine, dict)):
+        return f"{theirs}, here {mine}"
+    return "; ".join(f"{key} {theirs.get(key)}, here {value}" for key, value in mine.items() if theirs.get(key) != value)
 
 
 def _read(study: StudySpec, file: YamlFile) -> tuple[Path, dict[str, Any]]:

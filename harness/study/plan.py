@@ -18,8 +18,6 @@ from harness.core.suite_spec import SuiteSpec
 from harness.models.engines.vllm_install import require_vllm
 from harness.scoring.perturbations import VERSION as PERTURBATION_VERSION
 
-EVERY_ITEM = 100_000
-"""A limit that no family reaches: few items are of one family, so all of them are scored."""
 StageKind = Literal["train", "score", "checkpoints", "tune"]
 """checkpoints: scores the students kept along a run. tune: trains one candidate of a grid and scores it on the validation suites."""
 
@@ -267,4 +265,4 @@ def fold_suites(study: StudySpec, family: str) -> list[SuiteSpec]:
     """What a trial that was trained without `family` is scored on: that family's items of the pool's validation tasks."""
     pool = plugins.load("pools", study.pool.name)
     suite, task = pool.family_task
-    return [SuiteSpec(name=suite, tasks=(task,), families=(family,), limit=EVERY_ITEM)]
+    return [SuiteSpec(name=suite, tasks=(task,), families=(family,))]

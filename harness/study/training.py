@@ -54,6 +54,8 @@ def run_train_stage(task: StageTask, folder: Path, progress: ProgressWriter) -> 
     ended_by = training.train(values, folder)
     if not getattr(training.method_class, "seedless", False) and ledger.spent() == 0:
         # Scored, it would pass for a trained student.
+        if ended_by:
+            raise SpecError(f"too small: {stage.label} was ended before its first step: {ended_by}", key="budget.caps")
         raise SpecError(f"too small: {stage.label} could not afford a single step", key="budget.train_flops", value=budget_flops)
     training.student.save(folder / "model")
     if shares:

@@ -85,11 +85,27 @@ def wait_for(variable):
             time.sleep(0.05)
 
 
+class ToyPoolConfig(_Config):
+    families: list[str] = ["vowels", "consonants"]
+
+
 class ToyPool:
-    Config = _Config
+    Config = ToyPoolConfig
+    family_task = ("toy_validation", "toy_letters")
 
     def __init__(self, config, *, ledger, rng, ngrams):
-        self.ledger, self.rng, self.ngrams = ledger, rng, ngrams
+        self.config, self.ledger, self.rng, self.ngrams = config, ledger, rng, ngrams
+
+    @staticmethod
+    def families(config):
+        return config.families
+
+    @staticmethod
+    def without(config, family):
+        return ToyPoolConfig(families=[name for name in config.families if name != family])
+
+    def held_out(self, n, *, rng):
+        return [Demonstration(Instruction(f"held-{i}", "toy_pool", "sum", f"{i}+99", f"{i}+99"), str(i + 99)) for i in range(n)]
 
     def demonstrations(self, n, *, rng):
         self.ledger.count("demonstrations", n)

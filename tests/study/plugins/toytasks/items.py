@@ -11,7 +11,13 @@ from toyplug import wait_for
 
 def _documents(symbols: str, name: str) -> DatasetDict:
     rows = [
-        {"id": f"{name}-{index}", "question": f"what follows {symbol} in the row", "choices": [after, symbol], "gold": index % 2}
+        {
+            "id": f"{name}-{index}",
+            "family": "vowels" if symbol in "aeiou" else "consonants",
+            "question": f"what follows {symbol} in the row",
+            "choices": [after, symbol],
+            "gold": index % 2,
+        }
         for index, (symbol, after) in enumerate(pairwise(symbols))
     ]
     return DatasetDict({"test": Dataset.from_list(rows)})
