@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -66,6 +67,7 @@ class DPO:
     name = "dpo"
     summary = "SFT warm start, then direct preference optimisation on annotators' preferences"
     Config = DPOConfig
+    grid: ClassVar[dict[str, list[float]]] = {"finetune.learning_rate": [3e-4, 1e-3], "learning_rate": [3e-5, 1e-4]}
 
     def train(self, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, config: DPOConfig, out: Path) -> Student:
         """Trains in place; writes preferences.json (pairs, agreement of the labels) to `out`.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -47,6 +48,7 @@ class RejectionSampling:
     name = "rejection_sampling"
     summary = "best of n on plain pool prompts, verified by rule, then supervised fine-tuning (STaR / RAFT)"
     Config = RejectionSamplingConfig
+    grid: ClassVar[dict[str, list[float]]] = {"finetune.learning_rate": [3e-4, 1e-3], "sample_share": [0.3, 0.5]}
 
     def train(
         self, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, config: RejectionSamplingConfig, out: Path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -28,6 +29,7 @@ class Replay:
     name = "replay"
     summary = "supervised fine-tuning on the seeds alone, repeated until the budget is spent"
     Config = ReplayConfig
+    grid: ClassVar[dict[str, list[float]]] = {"finetune.learning_rate": [1e-4, 3e-4, 1e-3, 3e-3]}
 
     def train(
         self, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, config: ReplayConfig, out: Path

@@ -7,6 +7,7 @@ own where it has any, otherwise the annotators' on pairs sampled from the warm s
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from pydantic import model_validator
@@ -40,6 +41,7 @@ class RLHF:
     name = "rlhf"
     summary = "SFT warm start, reward model on annotators' preferences, PPO, RLOO or GRPO against it with a KL penalty"
     Config = RLHFConfig
+    grid: ClassVar[dict[str, list[float]]] = {"finetune.learning_rate": [3e-4, 1e-3], "learning_rate": [1e-4, 3e-4]}
 
     def train(
         self, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, config: RLHFConfig, out: Path

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -77,6 +77,7 @@ class SelfInstruct:
     name = "self_instruct"
     summary = "the student writes new instructions few-shot from the seeds (ROUGE-L < 0.7), answers them, and is fine-tuned on them"
     Config = SelfInstructConfig
+    grid: ClassVar[dict[str, list[float]]] = {"finetune.learning_rate": [3e-4, 1e-3], "generate_share": [0.3, 0.5]}
 
     def train(
         self, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, config: SelfInstructConfig, out: Path

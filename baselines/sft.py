@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -34,6 +35,7 @@ class SFT:
     name = "sft"
     summary = "supervised fine-tuning on human demonstrations, each counted and priced"
     Config = SFTConfig
+    grid: ClassVar[dict[str, list[float]]] = {"finetune.learning_rate": [1e-4, 3e-4, 1e-3, 3e-3]}
 
     def train(self, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, config: SFTConfig, out: Path) -> Student:
         """Trains in place on the seeds and on bought demonstrations until the budget is spent."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -106,6 +106,7 @@ class SelfTeach:
     name = "selfteach"
     summary = "RL picks the operations that evolve instructions; the student answers, verified answers fine-tune it"
     Config = SelfTeachConfig
+    grid: ClassVar[dict[str, list[float]]] = {"finetune.learning_rate": [3e-4, 1e-3], "evolve_share": [0.3, 0.5]}
 
     def train(
         self, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, config: SelfTeachConfig, out: Path
@@ -120,6 +121,7 @@ class EvolInstruct:
     name = "evol_instruct"
     summary = "the same with operations drawn at random: Evol-Instruct, the control for the RL claim"
     Config = EvolConfig
+    grid: ClassVar[dict[str, list[float]]] = {"finetune.learning_rate": [3e-4, 1e-3], "evolve_share": [0.3, 0.5]}
 
     def train(
         self, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, config: EvolConfig, out: Path
