@@ -25,6 +25,7 @@ SECTIONS = (
     ("curves", "Curves"),
     ("learned", "Before / after"),
     ("robustness", "Robustness"),
+    ("holistic", "Beyond accuracy"),
     ("instructions", "Instructions"),
     ("samples", "Samples"),
     ("provenance", "Provenance"),

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from harness.core.journal import Journal
 from harness.core.results import RunResults
-from harness.report import cards, charts, numbers, robustness, spending, views
+from harness.report import cards, charts, holistic, numbers, robustness, spending, views
 
 Row = dict[str, Any]
 
@@ -46,6 +46,7 @@ def context(run: RunResults, methods: Sequence[str], palette: charts.Palette) ->
         | _scores(run, methods, board, palette)
         | _training(run, primary, palette)
         | spending.context(run)
+        | holistic.context(run, methods)
     )
 
 
