@@ -222,9 +222,11 @@ def test_a_forgotten_student_ends_its_process(student: Callable[..., Student], t
     one = Student.load(f"file:{tiny_model}", adaptation=None, seed=0)
     one._vllm = VllmEngine(one, command=COMMAND)
     replies(one)
-    process, scratch = one._vllm._process._process, one._vllm._scratch  # type: ignore[union-attr]
+    process, log, scratch = one._vllm._process._process, one._vllm._process.log, one._vllm._scratch  # type: ignore[union-attr]
+    assert log.exists()
     del one
     assert process.poll() is not None
+    assert not log.exists()
     assert not scratch.exists()  # type: ignore[union-attr]
 
 
@@ -241,8 +243,9 @@ def test_what_the_worker_said_last_is_in_the_message(
 def test_a_worker_that_does_not_start_in_time(student: Callable[..., Student], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_VLLM", "silent")
     monkeypatch.setattr(vllm_engine, "START_TIMEOUT_S", 0.5)
-    with pytest.raises(EngineError, match="did not start in time"):
+    with pytest.raises(EngineError, match="did not start in time") as raised:
         replies(student())
+    Path(str(raised.value).rpartition(" in ")[2].rstrip(")")).unlink()
 
 
 def test_the_worker_ends_with_a_killed_parent(tmp_path: Path) -> None:

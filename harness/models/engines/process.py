@@ -42,7 +42,7 @@ class WorkerProcess:
                 bufsize=0,
                 start_new_session=True,
             )
-        self._end = weakref.finalize(self, _kill, self._process)
+        self._end = weakref.finalize(self, _end, self._process, log)
         self.ready = self._receive(start_timeout_s)
 
     def call(self, name: str, **arguments: Any) -> dict[str, Any]:
@@ -62,7 +62,6 @@ class WorkerProcess:
     def close(self) -> None:
         """Kills the process and removes its log."""
         self._end()
-        self.log.unlink(missing_ok=True)
 
     def _receive(self, timeout_s: float | None) -> dict[str, Any]:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -84,7 +83,8 @@ class WorkerProcess:
         return read
 
     def _fail(self, what: str) -> None:
-        self._end()
+        self._end.detach()
+        _kill(self._process)
         lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
         said = " | ".join(lines[-_TAIL_LINES:]) or "it said nothing"
         raise EngineError(f"the vLLM process {what}: {said} (all of it in {self.log})")
@@ -93,6 +93,11 @@ class WorkerProcess:
 def _write(descriptor: int, message: bytes) -> None:
     while message:
         message = message[os.write(descriptor, message) :]
+
+
+def _end(process: subprocess.Popen[bytes], log: Path) -> None:
+    _kill(process)
+    log.unlink(missing_ok=True)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

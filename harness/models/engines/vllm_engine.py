@@ -12,6 +12,7 @@ import functools
 import json
 import os
 import shutil
+import tempfile
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -166,7 +167,7 @@ class VllmEngine:
         process = WorkerProcess(
             [*command, json.dumps(arguments)],
             environment=worker_environment(Path(command[0]), self.student.device),
-            log=self._scratch.with_suffix(".log"),
+            log=Path(tempfile.gettempdir()) / f"{self._scratch.name}.log",
             start_timeout_s=START_TIMEOUT_S,
         )
         (folder / "model.safetensors").unlink()
