@@ -38,21 +38,23 @@ def score_command(
     specs = suite_specs_for(suites, tasks, limit)
     perturbations = perturbation_specs(perturb)
     check_perturbations(perturbations)
-    about = {entry.task.name: entry.task for entry in select(specs)}
+    about = {entry.task.name: asdict(entry.task) | {"suite": entry.suite.name} for entry in select(specs)}
     if out is not None and out.exists() and not out.is_dir():
         raise SpecError("expected a folder", key="--out", value=str(out))
     started = time.monotonic()
     samples, flops = _scored(model, specs, perturbations)
+    from harness.verdicts.robustness import robustness_of_samples
     from harness.verdicts.score_table import score_table
 
-    rows = score_table(samples, {name: asdict(task) for name, task in about.items()})
+    rows, losses = score_table(samples, about), robustness_of_samples(samples, about, label=model)
     axes = _axes(samples) if any(spec.name.startswith("holistic") for spec in specs) else []
     run = {"model": model, "limit": limit, "seed": SEED, "eval_flops": flops, "wall_s": round(time.monotonic() - started, 1)}
     files = _written(samples, rows, out, model, run) if out is not None else []
     if as_json:
-        print_json({**run, "rows": [asdict(row) for row in rows], "axes": [asdict(axis) for axis in axes], "files": list(map(str, files))})
+        tables = {"rows": [asdict(row) for row in rows], "axes": [asdict(axis) for axis in axes], "robustness": losses["rows"]}
+        print_json({**run, **tables, "files": list(map(str, files))})
         return
-    _print(rows, axes, samples, run, files)
+    _print(rows, axes, losses, samples, run, files)
 
 
 def suite_specs_for(suites: Sequence[str], tasks: Sequence[str], limit: int | None) -> list[SuiteSpec]:
@@ -131,12 +133,19 @@ def _written(samples: pd.DataFrame, rows: list[ScoreRow], out: Path, model: str,
     return write_scores(samples, rows, out, model=model, about=run)
 
 
-def _print(rows: list[ScoreRow], axes: list[AxisValue], samples: pd.DataFrame, run: dict[str, Any], files: list[Path]) -> None:
+def _print(
+    rows: list[ScoreRow], axes: list[AxisValue], losses: dict[str, Any], samples: pd.DataFrame, run: dict[str, Any], files: list[Path]
+) -> None:
     writer = console()
     columns = ("task", "metric", "score", "95 % interval", "scored", "chance", "", "licence", "source")
     for suite in dict.fromkeys(row.suite for row in rows):
         cells = [_cells(row) for row in rows if row.suite == suite]
         print_table(writer, suite, columns, cells, right=("score", "chance", "scored"))
+        writer.print()
+    if losses["rows"]:
+        from harness.report.robustness import COLUMNS, table
+
+        print_table(writer, "robustness", COLUMNS, table(losses), right=COLUMNS[2:5] + COLUMNS[7:])
         writer.print()
     _print_axes(writer, axes, samples)
     say(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness.errors import SpecError
 
@@ -57,9 +57,22 @@ def robust_task(name: str) -> tuple[PerturbationSpec, str] | None:
     label, colon, task = name.removeprefix(_ROBUST).partition(":")
     if not (colon and task and _NAME.fullmatch(label)):
         raise SpecError("expected robust:<perturbation>[@strength][#seed]:<task>, e.g. robust:typos:openbookqa", key="tasks", value=name)
-    return PerturbationSpec.model_validate(label), task
+    return _spec(label), task
 
 
 def perturbation_specs(values: Sequence[PerturbationSpec | str | Mapping[str, Any]]) -> list[PerturbationSpec]:
-    """The specs for labels, mappings and specs."""
-    return [PerturbationSpec.model_validate(value) for value in values]
+    """The specs for labels, mappings and specs.
+
+    Raises:
+        SpecError: one of them is none.
+    """
+    return [_spec(value) for value in values]
+
+
+def _spec(value: PerturbationSpec | str | Mapping[str, Any]) -> PerturbationSpec:
+    try:
+        return PerturbationSpec.model_validate(value)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise SpecError(f"{where}: {problem['msg'].lower()}", key="perturbations", value=value) from error

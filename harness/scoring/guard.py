@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -58,7 +59,7 @@ class SimilarityGuard:
 
     def _cosines(self, pairs: list[tuple[str, str]]) -> list[float]:
         if self._embedder is None:
-            self._embedder = self._load()
+            self._embedder = _quietly(self._load)
             self._embedder.attach(self._ledger)
         texts = list(dict.fromkeys(text for pair in pairs for text in pair))
         place = {text: index for index, text in enumerate(texts)}
@@ -67,5 +68,18 @@ class SimilarityGuard:
         return [round(float(cosine), 6) for cosine in np.einsum("nd,nd->n", clean, changed)]
 
 
+def _quietly(load: Callable[[], Embedder]) -> Embedder:
+    """Loads without transformers' progress bar, which would tear the display of what is being scored."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        return load()
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def _key(clean: str, changed: str) -> str:
-    return hashlib.sha256("\x1f".join((_VERSION, DEFAULT_EMBEDDER, clean, changed)).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([_VERSION, DEFAULT_EMBEDDER, clean, changed]).encode()).hexdigest()

@@ -89,7 +89,9 @@ def toy_student() -> FakeStudent:
 
 
 def scored(student: FakeStudent, perturbations: list[str], **spec: Any) -> pd.DataFrame:
-    return score(student, [SuiteSpec(name="toy", **spec)], perturbations, ledger=Ledger(account="eval"), seed=0)
+    # Without a threshold of similarity no embedder is loaded.
+    unguarded = [{"name": name, "min_similarity": 0.0} for name in perturbations]
+    return score(student, [SuiteSpec(name="toy", **spec)], unguarded, ledger=Ledger(account="eval"), seed=0)
 
 
 def test_one_row_per_sample_and_metric(toy: Suite) -> None:
@@ -202,6 +204,43 @@ def test_lm_eval_is_left_as_it_was(toy: Suite) -> None:
 
 def test_progress_ends_at_the_number_of_prompts(toy: Suite) -> None:
     seen: list[tuple[int, int]] = []
-    score(toy_student(), [SuiteSpec(name="toy")], ["typos"], ledger=Ledger(account="eval"), seed=0, progress=lambda *at: seen.append(at))
+    score(toy_student(), [SuiteSpec(name="toy")], ["case"], ledger=Ledger(account="eval"), seed=0, progress=lambda *at: seen.append(at))
     assert seen == sorted(seen)
     assert seen[-1] == (2 * (20 + 4), 2 * (20 + 4))
+
+
+def test_a_robust_task_is_scored_clean_and_perturbed(toy: Suite) -> None:
+    by_name = scored(toy_student(), [], tasks=["robust:case@1#3:toy_choice"], limit={"robust:case@1#3:toy_choice": 6})
+    assert set(by_name.task) == {"toy_choice"}
+    assert by_name[by_name.metric == "acc"].groupby("perturbation").size().to_dict() == {"case@1#3": 6, "clean": 6}
+    listed = score(
+        toy_student(), [SuiteSpec(name="toy", tasks=("toy_choice",), limit=6)], ["case@1#3"], ledger=Ledger(account="eval"), seed=0
+    )
+    pd.testing.assert_frame_equal(by_name, listed)
+    both = select([SuiteSpec(name="toy", tasks=("toy_choice", "robust:typos:toy_choice", "robust:case:toy_choice"))])
+    assert [(one.task.name, [spec.label for spec in one.perturbations]) for one in both] == [("toy_choice", ["typos", "case"])]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("robust:typoes:toy_choice", "Did you mean 'typos'"),
+        ("robust:distractor@0.5:toy_choice", "no strength to set"),
+        ("robust:typos:toy_chioce", "Did you mean 'toy_choice'"),
+        ("robust:typos", "expected robust:<perturbation>"),
+    ],
+)
+def test_misspelt_robust_tasks_are_refused(toy: Suite, name: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        select([SuiteSpec(name="toy", tasks=(name,))])
+
+
+def test_few_shot_examples_are_the_same_in_every_run(toy: Suite) -> None:
+    assert toy.include_path is not None
+    path = toy.include_path / "choice.yaml"
+    path.write_text(CHOICE + "num_fewshot: 2\nfewshot_split: test\n")
+    first, second = (scored(toy_student(), ["case"], tasks=["toy_choice"], limit=4) for _ in range(2))
+    pd.testing.assert_frame_equal(first, second)
+    prompts = first[(first.metric == "acc") & (first.status == "scored")].pivot(index="sample_id", columns="perturbation", values="prompt")
+    assert all(row.clean.split("\n\n")[:2] == row.case.split("\n\n")[:2] for row in prompts.itertuples())
+    assert prompts.clean.nunique() == 4

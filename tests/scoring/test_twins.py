@@ -267,6 +267,8 @@ def test_names_of_perturbations_and_robust_tasks() -> None:
     for wrong in ("robust:", "robust:typos", "robust:typos:", "robust:Ty pos:x", "robust:typos@x:task"):
         with pytest.raises(SpecError, match="expected robust:<perturbation>"):
             robust_task(wrong)
+    with pytest.raises(SpecError, match="strength: input should be less than or equal to 1"):
+        robust_task("robust:typos@7:openbookqa")
     for wrong_spec in ({"name": "typos", "strength": 1.5}, {"name": "typos", "seed": -1}, {"name": "typos", "sed": 1}, "typos@7"):
         with pytest.raises(ValueError, match="1 validation error"):
             PerturbationSpec.model_validate(wrong_spec)
