@@ -223,6 +223,27 @@ def score(
 
 
 @app.command(
+    epilog="Example:\n\n  selfteach certify --model smollm2-135m-instruct --tasks openbookqa --include-path tasks/lm_eval "
+    "--out certificate.json\n\nExit code 1: something differs, or fewer than 3000 requests were compared."
+)
+def certify(
+    model: Annotated[str, typer.Option("--model", metavar="MODEL", help="A known name, source, or folder; loaded in float32.")],
+    tasks: Annotated[str | None, typer.Option("--tasks", metavar="A,B", help="lm-eval tasks whose requests are compared too.")] = None,
+    include_path: Annotated[Path | None, typer.Option("--include-path", metavar="FOLDER", help="Folder with those tasks' YAML.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Items of each task. Default: all.")] = None,
+    traps: Annotated[int, typer.Option("--traps", min=16, help="Requests that are made to be hard.")] = 1200,
+    device: Annotated[str | None, typer.Option("--device", help="Default: the first GPU, else the CPU.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the certificate as JSON.", dir_okay=False)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the scoring engine with lm-eval's Hugging Face backend, request by request."""
+    from harness.cli.certify import certify_command
+
+    named = [name.strip() for name in (tasks or "").split(",") if name.strip()]
+    certify_command(model, tasks=named, include_path=include_path, limit=limit, traps=traps, device=device, out=out, as_json=as_json)
+
+
+@app.command(
     "lm-eval",
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
     epilog="Example:\n\n  selfteach lm-eval run --model selfteach --model_args pretrained=smollm2-135m-instruct,dtype=float32 "

@@ -16,7 +16,7 @@ from harness.errors import SourceError, SpecError
 from harness.models.engines.base import ENGINES, EngineName
 from harness.models.registry import KNOWN
 from harness.models.sources import resolve
-from harness.models.student import STUDENT_FILE, Student, quiet_progress
+from harness.models.student import STUDENT_FILE, Student, default_device, quiet_progress
 from harness.scoring.engine import StudentEngine
 
 NAME = "selfteach"
@@ -91,7 +91,6 @@ class SelfteachLM(StudentEngine):
             prefix_token_id=prefix_token_id,
             cache=Path(cache).expanduser() if cache else None,
         )
-        self.batch_sizes = [f"{self.budget.tokens} tokens"]
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """With a progress bar."""
@@ -164,10 +163,19 @@ def load_student(
         raise SourceError(f"{pretrained}: not a causal language model with safetensors weights and a tokenizer: {error}") from error
     if peft and isinstance(wanted, torch.dtype):
         model = model.to(wanted)
-    place_on = torch.device(device) if device else torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    student = Student(pretrained, model.to(place_on).eval(), tokenizer, None, engine=engine)
+    student = Student(pretrained, model.to(_device(device)).eval(), tokenizer, None, engine=engine)
     student.dtype = next(model.parameters()).dtype
     return student
+
+
+def _device(name: str | None) -> torch.device:
+    """lm-eval asks for "cuda" unless told otherwise, so without a GPU that means the CPU."""
+    if name is None or (name.startswith("cuda") and not torch.cuda.is_available()):
+        return default_device()
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise SpecError("expected a device such as cpu or cuda:0", key="model_args.device", value=name) from error
 
 
 def _place(name: str, revision: str | None, key: str, *, trust_remote_code: bool) -> Path | str:
