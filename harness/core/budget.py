@@ -104,7 +104,7 @@ class Ledger:
         self.bound: Account = bound
         self.caps = caps or Caps()
         self.capped = ""
-        """The cap that has refused compute, if one has."""
+        """Which cap has refused compute, if one has, in words."""
         self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
         self.curves: list[Observation] = []
         self.notes: list[str] = []
@@ -233,9 +233,10 @@ class Ledger:
         }
         for name, (total, limit) in totals.items():
             if limit is not None and total > limit:
+                told = f"{counter or self._phase} would take the {name} to {total:.6g}; the study's cap is {limit:.6g}"
                 if counter is None:
-                    self.capped = name
-                raise CapReached(f"{counter or self._phase} would take the {name} to {total:.6g}; the study's cap is {limit:.6g}")
+                    self.capped = told
+                raise CapReached(told)
 
     def observe(self, curve: str, value: float) -> None:
         """Adds a point to a training curve (loss, reward ...) at the present spend."""

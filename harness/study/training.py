@@ -131,12 +131,14 @@ class _Training:
         except CapReached as reached:
             self.student.model.eval()
             return str(reached)
-        return ""
+        return self.ledger.capped
 
 
 def _caps(study: StudySpec) -> Caps:
-    prices = Prices(**study.prices)
-    return Caps(**study.budget.caps.model_dump(), price=lambda counters, wall_s: cost(counters, wall_s, prices).total_usd)
+    caps, prices = study.budget.caps, Prices(**study.prices)
+    if caps.usd is None:
+        return Caps(**caps.model_dump())
+    return Caps(**caps.model_dump(), price=lambda counters, wall_s: cost(counters, wall_s, prices).total_usd)
 
 
 def _reports(progress: ProgressWriter) -> Callable[[Ledger], None]:

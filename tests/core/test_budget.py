@@ -116,7 +116,8 @@ def test_a_cap_on_tokens_refuses_before_it_is_passed_and_leaves_nothing() -> Non
     ledger.charge("student", 1, tokens=10, padding=90)
     with pytest.raises(CapReached, match=r"tokens to 11; the study's cap is 10"):
         ledger.charge("student", 1, tokens=1)
-    assert (ledger.capped, ledger.remaining(), ledger.spent(), ledger.tokens()) == ("tokens", 0, 1, 10)
+    assert (ledger.remaining(), ledger.spent(), ledger.tokens()) == (0, 1, 10)
+    assert ledger.capped == "update would take the tokens to 11; the study's cap is 10"
     with ledger.use_account("eval"):
         ledger.charge("student", 1, tokens=1)
 
