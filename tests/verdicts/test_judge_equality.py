@@ -149,14 +149,34 @@ def test_a_curve_that_was_not_drawn_is_named(made_run):
     assert "its curves: none" in row["why"]
 
 
-@pytest.mark.parametrize(
-    ("kind", "why"), [("transfer", "second student"), ("membership_auc", "membership"), ("queries_at_equal_quality", "checkpoints")]
-)
+@pytest.mark.parametrize(("kind", "why"), [("transfer", "second student"), ("queries_at_equal_quality", "checkpoints")])
 def test_what_needs_other_measurements_says_which(made_run, kind, why):
     run = made_run({"sft": 0.4, "selfteach": 0.4}, tasks=["stacked"], items=10, spend={"selfteach": 0.5})
     row = one(run, threshold=0, measure="relative", estimand={"kind": kind})
     assert row["verdict"] == "not testable here"
     assert why in row["why"]
+
+
+def test_membership_is_read_from_the_runs_samples(made_run):
+    run = made_run({"sft": 0.4, "selfteach": 0.4}, tasks=["stacked"], items=10, seeds=[0, 1, 2])
+    assert "suite holistic" in one(run, threshold=0, estimand={"kind": "membership_auc"})["why"]
+    like = run.samples.iloc[0].to_dict() | {"suite": "holistic", "task": "membership", "metric": "calibrated_loss", "perturbation": "clean"}
+    # Of four pairs of a member and another, so many are in the attack's order: 4, 3 and 4 for selfteach, 2, 2 and 1 for sft.
+    losses = {"selfteach": ([1, 2, 3, 4], [1, 3, 2, 4], [0, 1, 2, 3]), "sft": ([1, 4, 2, 3], [2, 3, 1, 4], [2, 4, 1, 3])}
+    rows = [
+        like | {"method": method, "seed": seed, "sample_id": f"{method}-{seed}-{at}", "value": v,
+                "target": "member" if at < 2 else "non-member"}
+        for method, by_seed in losses.items() for seed, values in enumerate(by_seed) for at, v in enumerate(values)
+    ]  # fmt: skip
+    run.samples = pd.concat([run.samples, pd.DataFrame(rows)], ignore_index=True)
+    run.study["tasks"] = run.study["tasks"] | {
+        "membership": {"metric": "calibrated_loss", "chance": None, "suite": "holistic", "higher_is_better": False}
+    }
+    row = one(run, threshold=0, estimand={"kind": "membership_auc"})
+    assert (row["treatment_value"], row["baseline_value"]) == pytest.approx((11 / 12, 5 / 12))
+    half = 4.302652730 * 0.25 / 3**0.5
+    assert row["interval"] == pytest.approx([0.5 - half, 0.5 + half])
+    assert (row["verdict"], row["n_seeds"]) == ("inconclusive", 3)
 
 
 def test_checksums_of_the_evidence_are_recorded(made_run):
