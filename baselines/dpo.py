@@ -22,7 +22,7 @@ from torch import nn
 from baselines.estimates import dpo_loss, reply_sums
 from baselines.logprobs import MicroBatches, response_counts, token_logprobs
 from baselines.preferences import Pair, PreferenceConfig, collect_preferences, tokenized
-from baselines.stages import about_preferences, top_up, warm_start, write_json
+from baselines.stages import about_preferences, paid_for, top_up, warm_start, write_json
 from harness.core.budget import Ledger
 from harness.core.pool import TaskPool
 from harness.errors import SpecError, TrainingError
@@ -89,7 +89,8 @@ class DPO:
             rng=sample_rng,
         )
         write_json(out / "preferences.json", about_preferences(found, pool))
-        pairs = referred(student, [tokenized(student, preference) for preference in found.pairs], ledger)
+        with paid_for(f"the reference's log-probabilities of {len(found.pairs)} pairs", budget):
+            pairs = referred(student, [tokenized(student, preference) for preference in found.pairs], ledger)
         if optimise_directly(student, pairs, ledger, config=config, rng=order_rng) == 0:
             message = f"too small: what is left after {len(pairs)} pairs does not pay for a step on one of them"
             raise SpecError(message, key="budget.train_flops", value=budget)

@@ -23,7 +23,7 @@ from harness.core.budget import Ledger
 from harness.core.records import Preference
 from harness.errors import TrainingError
 from harness.models.examples import TokenizedExample, padded
-from harness.models.meter import meter
+from harness.models.meter import Meter, meter
 from harness.models.student import Student
 
 
@@ -81,14 +81,16 @@ class RewardModel(nn.Module):
         self.register_buffer("center", torch.zeros(size, device=student.device))
         self.register_buffer("spread", torch.ones(size, device=student.device))
         self.mean, self.scale = 0.0, 1.0
+        self.meters: list[Meter] = []
 
     center: torch.Tensor
     spread: torch.Tensor
 
     def attach(self, ledger: Ledger) -> None:
-        """Charges what the model computes to `ledger`, as "reward model"."""
-        meter(self.body, "reward model", ledger)
-        meter(self.head, "reward model", ledger)
+        """Charges what the model computes to `ledger`, as "reward model" (and to no other)."""
+        for old in self.meters:
+            old.detach()
+        self.meters = [meter(part, "reward model", ledger) for part in (self.body, self.head)]
 
     def features(self, examples: Sequence[TokenizedExample]) -> torch.Tensor:
         """Features (B, 2 D) in fp32 of tokenised (conversation, response) examples: the last state, and the response's mean state."""
@@ -152,6 +154,26 @@ def fit(
     return found
 
 
+def fit_head(model: RewardModel, chosen_B_D: torch.Tensor, rejected_B_D: torch.Tensor, *, ridge: float) -> list[float]:
+    """Ridge logistic regression on the differences of features, by L-BFGS; returns the mean loss (nats a pair) at each evaluation."""
+    both = torch.cat([chosen_B_D, rejected_B_D])
+    model.center = both.mean(0)
+    model.spread = (both.std(0) + 1e-6) * both.shape[1] ** 0.5
+    optimizer = torch.optim.LBFGS(model.head.parameters(), max_iter=60, line_search_fn="strong_wolfe")
+    losses: list[float] = []
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = -logsigmoid(model.from_features(chosen_B_D) - model.from_features(rejected_B_D)).mean()
+        losses.append(float(loss.detach()))
+        penalty: torch.Tensor = ridge * model.head.weight.square().sum() / len(chosen_B_D)
+        (loss + penalty).backward()  # type: ignore[no-untyped-call]
+        return loss + penalty
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return losses
+
+
 class _Fitting:
     """One fit: batches of pairs, as many at once as memory holds."""
 
@@ -177,26 +199,12 @@ class _Fitting:
         return margins
 
     def fit_head(self, train: Sequence[Pair]) -> torch.Tensor:
-        """Ridge logistic regression on the features' differences, by L-BFGS; returns the training rewards."""
-        model = self.model
-        chosen, rejected = self._sides(train, model.features)
-        both = torch.cat([chosen, rejected])
-        model.center = both.mean(0)
-        model.spread = (both.std(0) + 1e-6) * both.shape[1] ** 0.5
-        optimizer = torch.optim.LBFGS(model.head.parameters(), max_iter=60, line_search_fn="strong_wolfe")
-
-        def closure() -> torch.Tensor:
-            optimizer.zero_grad()
-            margin = model.from_features(chosen) - model.from_features(rejected)
-            loss = -logsigmoid(margin).mean()
-            self._observe(float(loss.detach()))
-            loss = loss + self.config.ridge * model.head.weight.square().sum() / len(train)
-            loss.backward()  # type: ignore[no-untyped-call]
-            return loss
-
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        """The head alone, on frozen features; returns the training rewards."""
+        chosen_B_D, rejected_B_D = self._sides(train, self.model.features)
+        for loss in fit_head(self.model, chosen_B_D, rejected_B_D, ridge=self.config.ridge):
+            self._observe(loss)
         with torch.no_grad():
-            return model.from_features(both)
+            return self.model.from_features(torch.cat([chosen_B_D, rejected_B_D]))
 
     def train_all(self, train: Sequence[Pair], rng: np.random.Generator) -> torch.Tensor:
         """AdamW on head and body; returns the rewards of the last half of training, as an estimate of the trained model's."""

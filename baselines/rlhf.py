@@ -16,7 +16,7 @@ from baselines.objectives import OptimiseConfig
 from baselines.policy_gradient import optimise
 from baselines.preferences import Labeller, PreferenceConfig, collect_preferences
 from baselines.reward_model import RewardConfig, RewardModel, fit, pair_flops
-from baselines.stages import about_preferences, top_up, warm_start, write_json
+from baselines.stages import about_preferences, clean_accuracy, paid_for, top_up, warm_start, write_json
 from harness.core.budget import Ledger
 from harness.core.pool import TaskPool
 from harness.errors import SpecError
@@ -81,8 +81,10 @@ def train_by_reward(
     )
     reward_model = RewardModel(student, config.reward)
     reward_model.attach(ledger)
-    found = fit(reward_model, preferences.pairs, ledger, config=config.reward, rng=reward_rng)
-    write_json(out / "reward_model.json", {**found.summary(), **about_preferences(preferences, pool)})
+    with paid_for(f"the reward model on {len(preferences.pairs)} pairs", budget):
+        found = fit(reward_model, preferences.pairs, ledger, config=config.reward, rng=reward_rng)
+    clean = {"held_out_clean_accuracy": clean_accuracy(found.held_out, found.margins, pool)}
+    write_json(out / "reward_model.json", {**found.summary(), **clean, **about_preferences(preferences, pool)})
     left = ledger.remaining()
     if optimise(student, reward_model, pool, ledger, config=config, rng=sample_rng) == 0:
         message = f"too small: the {left:.3g} FLOPs left after {len(preferences.pairs)} pairs do not pay for a step of {config.algorithm}"

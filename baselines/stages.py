@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from baselines.sft import Example, demonstrations
 from harness.core.budget import Ledger
 from harness.core.pool import TaskPool
 from harness.core.records import Preference
+from harness.errors import BudgetExceeded, CapReached, SpecError
 from harness.models.finetune import finetune
 from harness.models.student import Student
 
@@ -42,6 +44,21 @@ def top_up(student: Student, bought: list[Example], ledger: Ledger, *, config: P
     finetune(student, bought, ledger, config=gentle, rng=rng, curve="ptx_loss")
 
 
+@contextmanager
+def paid_for(what: str, budget: float) -> Iterator[None]:
+    """Names the part of a method that the budget does not pay for.
+
+    Raises:
+        SpecError: a charge inside the block was refused.
+    """
+    try:
+        yield
+    except CapReached:
+        raise
+    except BudgetExceeded as refused:
+        raise SpecError(f"too small: {what}: {refused}", key="budget.train_flops", value=budget) from refused
+
+
 def about_preferences(found: Preferences, pool: TaskPool) -> dict[str, Any]:
     """What to write of the pairs: how many, from whom, and how often their labels are those of the annotators without noise."""
     return {"source": found.source, "pairs": len(found.pairs), "dropped": found.dropped(), **label_agreement(found.pairs, pool)}
@@ -55,6 +72,16 @@ def label_agreement(pairs: list[Preference], pool: TaskPool) -> dict[str, Any]:
     verdicts = judge([(pair.instruction, pair.chosen, pair.rejected) for pair in pairs])
     decided = [verdict for verdict in verdicts if verdict is not None]
     return {"agreement_with_noise_free": float(np.mean(decided)) if decided else None, "agreement_pairs": len(decided)}
+
+
+def clean_accuracy(held_out: Sequence[Preference], margins: Sequence[float], pool: TaskPool) -> float | None:
+    """Share of held-out pairs that a reward model orders as the annotators together and without noise do; None where nobody can say."""
+    judge = getattr(pool, "without_noise", None)
+    if judge is None:
+        return None
+    verdicts = judge([(pair.instruction, pair.chosen, pair.rejected) for pair in held_out])
+    hits = [(margin > 0) == verdict for margin, verdict in zip(margins, verdicts, strict=True) if verdict is not None]
+    return float(np.mean(hits)) if hits else None
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -47,7 +47,7 @@ def test_the_reference_stays_as_it_was_while_the_student_is_trained(tiny_model: 
 
 
 def test_a_copied_head_is_paid_for(tiny_model: Path) -> None:
-    student, ledger, pool = make(tiny_model, 2e10, kind="full")
+    student, ledger, pool = make(tiny_model, 3e9, kind="full")
     config = RLHFConfig(max_new_tokens=4, prompts_per_step=1, samples_per_prompt=2, learning_rate=1e-4)
     model = RewardModel(student, RewardConfig())
     model.attach(ledger)
@@ -83,7 +83,7 @@ def test_the_reward_model_reads_replies_with_their_end_as_it_was_taught(tiny_mod
 
 
 def test_the_top_up_buys_no_labels(tiny_model: Path, tmp_path: Path) -> None:
-    student, ledger, pool = make(tiny_model, 5e10)
+    student, ledger, pool = make(tiny_model, 1.5e10)
     config = RLHFConfig(max_new_tokens=8, prompts_per_step=2, finetune=FinetuneConfig(batch_size=4))
     bought: list[int] = []
     count = ledger.count
