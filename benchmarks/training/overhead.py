@@ -155,9 +155,8 @@ def main() -> None:
     summary = timed.summary()
     setting = {key: str(value) for key, value in vars(arguments).items() if key != "out"}
     setting |= {"torch": torch.__version__, "threads": str(torch.get_num_threads()), "machine": platform.processor() or platform.machine()}
-    print(
-        f"{arguments.adaptation}, {arguments.batch_size} x {arguments.tokens} tokens, n = {arguments.pairs} rounds, {setting['threads']} threads"
-    )
+    shape = f"{arguments.batch_size} x {arguments.tokens} tokens"
+    print(f"{arguments.adaptation}, {shape}, n = {arguments.pairs} rounds, {setting['threads']} threads")
     for name, found in summary.items():
         seconds, overhead = found["seconds"], found["overhead"]
         print(

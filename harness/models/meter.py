@@ -158,6 +158,10 @@ class Meter:
         self.name, self.ledger = name, ledger
         self._model = model
         self._body = transformer_body(model)
+        # Walking over all modules takes milliseconds, as long as a decoding step of a small model: once, and not at every forward.
+        self._body_weights = list(self._body.parameters()) if self._body is not None else []
+        self._checkpointing: list[Any] = [m for m in model.modules() if hasattr(m, "gradient_checkpointing")]
+        self._adapter = next((m for m in model.modules() if isinstance(m, BaseTunerLayer)), None)
         self._hooks: list[Any] = []
         self._shapes: dict[tuple[bool, int, bool], Shape] = {}
         inside: set[nn.Module] = set()
@@ -183,17 +187,14 @@ class Meter:
         flops = forward_flops(shape, rows, new_tokens, past_tokens, attention_pairs=attention_pairs)
         if grad:
             flops += backward_flops(shape, rows, new_tokens)
-            if getattr(self._body, "is_activation_checkpointing", False):
+            if any(module.gradient_checkpointing for module in self._checkpointing):
                 flops += repeated_flops(shape, rows, new_tokens)
         return flops
 
     def _shape(self) -> Shape:
         assert self._body is not None
-        key = (
-            not _adapters_disabled(self._model),
-            sum(p.requires_grad for p in self._body.parameters()),
-            _embeddings_need_grad(self._body),
-        )
+        adapters = self._adapter is None or not self._adapter.disable_adapters
+        key = (adapters, sum(weight.requires_grad for weight in self._body_weights), _embeddings_need_grad(self._body))
         if key not in self._shapes:
             self._shapes[key] = body_shape(self._body, adapters=key[0])
         return self._shapes[key]
@@ -208,7 +209,7 @@ class Meter:
         if tokens is None:
             tokens = kwargs["inputs_embeds"]
         rows, new_tokens = int(tokens.shape[0]), int(tokens.shape[1])
-        grad = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in body.parameters())
+        grad = torch.is_grad_enabled() and any(weight.requires_grad for weight in self._body_weights)
         known = _KNOWN.get()
         padding = known.padding if known else _padding(kwargs.get("attention_mask"), rows * new_tokens, new_tokens)
         flops = self.body_flops(
@@ -242,11 +243,6 @@ def _past_tokens(cache: Any) -> float:
         return 0.0
     held = [layer.keys.shape[-2] if layer.is_initialized else 0 for layer in cache.layers]
     return sum(held) / max(len(held), 1)
-
-
-def _adapters_disabled(model: nn.Module) -> bool:
-    layer = next((m for m in model.modules() if isinstance(m, BaseTunerLayer)), None)
-    return layer is not None and bool(layer.disable_adapters)
 
 
 def meter(model: nn.Module, name: str, ledger: Ledger) -> Meter:
