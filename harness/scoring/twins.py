@@ -17,7 +17,7 @@ import numpy as np
 from harness.core.perturbation_spec import PerturbationSpec
 from harness.scoring.items import Items, Unasked, sample_id
 from harness.scoring.options import another_order, reordered
-from harness.scoring.perturbations import PERTURBATIONS, Perturbation, perturb, stream
+from harness.scoring.perturbations import PERTURBATIONS, Perturbation, occurrences, perturb, stream
 
 Row = dict[str, Any]
 Similarities = Callable[[Sequence[tuple[str, str]]], list[float]]
@@ -25,6 +25,8 @@ Similarities = Callable[[Sequence[tuple[str, str]]], list[float]]
 UNCHANGED = "nothing in it can be changed in this way"
 _LONG_ANSWER = 8
 """A gold answer of more words than this is not looked for in the prompt."""
+_SHORTEST_ANSWER = 3
+"""Shorter ones (a letter, "no") are looked for in vain: they are in every prompt."""
 
 
 @dataclass
@@ -34,6 +36,7 @@ class _Change:
     doc: Row | None = None
     prompt: str | None = None
     pairs: list[tuple[str, str]] = field(default_factory=list)
+    answers: list[str] = field(default_factory=list)
     reason: str = ""
 
 
@@ -89,10 +92,10 @@ def _change(task: Any, kind: Perturbation, spec: PerturbationSpec, doc: Row) -> 
         texts = {name: str(doc[name]) for name in chosen}
         changed = {name: _perturb(text, spec, identity, _protected(task, doc), name) for name, text in texts.items()}
         pairs = [(texts[name], changed[name]) for name in chosen if texts[name] != changed[name]]
-        return _Change(doc={**doc, **changed}, pairs=pairs, reason="" if pairs else UNCHANGED)
+        return _Change(doc={**doc, **changed}, pairs=pairs, answers=_possible(task, doc), reason="" if pairs else UNCHANGED)
     text = task.doc_to_text(doc)
     prompt = _perturb(text, spec, identity, [*_protected(task, doc), *_answers(task, doc)])
-    return _Change(prompt=prompt, pairs=[(text, prompt)], reason="" if prompt != text else UNCHANGED)
+    return _Change(prompt=prompt, pairs=[(text, prompt)], answers=_possible(task, doc), reason="" if prompt != text else UNCHANGED)
 
 
 def _perturb(text: str, spec: PerturbationSpec, identity: str, protected: Collection[str], field: str = "") -> str:
@@ -113,12 +116,21 @@ def _answers(task: Any, doc: Row) -> list[str]:
     return [*short, *(word for answer in short for word in answer.split() if len(word) > 3)]
 
 
+def _possible(task: Any, doc: Row) -> list[str]:
+    """Choices and short gold answers of three letters or more."""
+    choices = task.doc_to_choice(doc) if task.config.doc_to_choice is not None else []
+    return [answer for answer in (*choices, *_answers(task, doc)) if len(answer) >= _SHORTEST_ANSWER]
+
+
 def _guard(kind: Perturbation, spec: PerturbationSpec, changes: list[_Change], similarities: Similarities) -> None:
-    """Sets the reason of changes that alter more than they may: by the perturbation's own exact rule, else by similarity."""
+    """Sets the reason of changes that alter too much: by the perturbation's exact rule, by what they bring in, by similarity."""
     least = kind.min_similarity if spec.min_similarity is None else spec.min_similarity
     for change in changes:
         if kind.preserves and not all(kind.preserves(*pair) for pair in change.pairs):
             change.reason = "rejected: more was changed than the perturbation may"
+        hint = next((one for one in change.answers for clean, new in change.pairs if occurrences(new, one) > occurrences(clean, one)), None)
+        if hint is not None:
+            change.reason = f"rejected: the change brings in a possible answer, {hint!r}"
     asked = [change for change in changes if least and not change.reason and change.pairs]
     found = iter(similarities([pair for change in asked for pair in change.pairs]) if asked else ())
     for change in asked:

@@ -106,7 +106,9 @@ def test_protected_words_survive_every_perturbation(name: str, words: list[str],
         text, name, sample_id=data.draw(st.text(max_size=4)), protected=protected, strength=data.draw(st.sampled_from([None, 1.0]))
     )
     pattern = re.compile("|".join(rf"(?<![A-Za-z']){re.escape(word)}(?![A-Za-z'])" for word in sorted(protected, key=len, reverse=True)))
-    assert pattern.findall(text) == pattern.findall(changed)
+    found = iter(pattern.findall(changed))
+    # What is brought in (a synonym that is a choice) is rejected where whole items are perturbed.
+    assert all(word in found for word in pattern.findall(text))
 
 
 @given(st.text(max_size=200), st.sampled_from(OF_TEXT))
@@ -162,6 +164,7 @@ def test_a_distractor_adds_one_sentence_and_changes_nothing_else() -> None:
     ("name", "clean", "changed"),
     [
         ("contractions", "It is late and he does not know. It is.", "It's late and he doesn't know. It is."),
+        ("contractions", "They have a child and they've eaten.", "They have a child and they have eaten."),
         ("contractions", "Why don't you go? I can't.", "Why don't you go? I cannot."),
         ("spelling", "The colour of the gray theater.", "The color of the grey theatre."),
         ("synonyms", "Begin with a large egg and an enormous one.", "Start with a big egg and an enormous one."),

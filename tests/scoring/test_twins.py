@@ -192,6 +192,15 @@ def test_texts_too_unlike_are_rejected_and_counted() -> None:
     assert len(asked) == 4, "a threshold of 0 needs no embedder"
 
 
+@pytest.mark.parametrize(("name", "choice"), [("synonyms", "big"), ("distractor", "rain"), ("spelling", "color")])
+def test_a_change_that_brings_in_a_choice_is_rejected(name: str, choice: str) -> None:
+    docs = [document("What is a large colour?", 0, number) | {"choices": [choice, "b", "c", "d"]} for number in range(40)]
+    twin, items = twin_of(toy_task(docs, **KINDS["continued"]), name)
+    assert {item.reason for item in items.unasked} == {f"rejected: the change brings in a possible answer, {choice!r}"}
+    assert not any(choice in twin.fewshot_context(doc, 0).lower() for doc in twin.eval_docs)
+    assert len(items.unasked) == 40 or name == "distractor"
+
+
 def test_the_answer_is_protected_where_the_prompt_holds_it() -> None:
     doc = document("Somebody often walks across bridges. Where does somebody walk?", 0) | {"choices": ["across bridges", "b", "c", "d"]}
     task = toy_task([doc], **KINDS["generation"])

@@ -6,7 +6,7 @@ choice lines, labels ("Question:"), the answer cue, logical words, and whatever 
 """
 
 from harness.scoring.perturbations.layout import DISTRACTORS
-from harness.scoring.perturbations.protect import protected_mask
+from harness.scoring.perturbations.protect import occurrences, protected_mask
 from harness.scoring.perturbations.registry import PERTURBATIONS, VERSION, Perturbation, perturb, perturb_doc, stream
 
-__all__ = ["DISTRACTORS", "PERTURBATIONS", "VERSION", "Perturbation", "perturb", "perturb_doc", "protected_mask", "stream"]
+__all__ = ["DISTRACTORS", "PERTURBATIONS", "VERSION", "Perturbation", "occurrences", "perturb", "perturb_doc", "protected_mask", "stream"]

@@ -41,14 +41,9 @@ def whitespace(text: str, mask: list[bool], strength: float, rng: Rng) -> str:
 
 
 def punctuation(text: str, mask: list[bool], strength: float, rng: Rng) -> str:
-    """Chosen marks are doubled or set apart by a space; one that ends the text may be left out. None is lost between two words."""
-
-    def change(mark: re.Match[str]) -> str:
-        ends = text[mark.end() :].strip() == ""
-        ways = [mark[0] * 2, f" {mark[0]}", *([""] if ends else [])]
-        return ways[int(rng.integers(len(ways)))]
-
-    return change_some(text, [mark for mark in _MARK.finditer(text) if free(mask, mark)], strength, rng, change)
+    """Chosen marks are doubled or set apart by a space; none is lost."""
+    marks = [mark for mark in _MARK.finditer(text) if free(mask, mark)]
+    return change_some(text, marks, strength, rng, lambda mark: f" {mark[0]}" if rng.integers(2) else mark[0] * 2)
 
 
 def distractor(text: str, mask: list[bool], strength: float, rng: Rng) -> str:

@@ -40,7 +40,7 @@ however>nevertheless therefore>thus thus>therefore furthermore>moreover addition
 someone=somebody anyone=anybody everyone=everybody nobody>no_one toward=towards among=amongst upon>on
 forest>woods forests>woods ocean>sea oceans>seas garbage=trash rubbish>garbage clothes>clothing residence>home dwelling>house
 movie>film movies>films photograph=photo photographs=photos gift>present gifts>presents journey>trip journeys>trips
-vacation>holiday vacations>holidays illness=sickness illnesses=sicknesses mistakes>errors idea>notion ideas>notions goal>aim goals>aims
+vacation>holiday vacations>holidays illness=sickness illnesses=sicknesses mistakes>errors goal>aim goals>aims
 """
 """a>b/c: b or c may stand for a; a=b: each for the other; "_" is a space. Only such words are on the left as have no other common sense
 that the words on the right lack."""
@@ -64,7 +64,7 @@ labelled/labeled labelling/labeling modelled/modeled modelling/modeling signalle
 defence/defense offence/offense pretence/pretense grey/gray greyish/grayish plough/plow ploughs/plows ploughed/plowed
 aeroplane/airplane aeroplanes/airplanes aluminium/aluminum mould/mold moulds/molds mouldy/moldy moustache/mustache pyjamas/pajamas
 sceptical/skeptical sceptic/skeptic skilful/skillful wilful/willful fulfil/fulfill fulfils/fulfills enrol/enroll enrols/enrolls
-tyre/tire tyres/tires kerb/curb cheque/check cheques/checks catalogue/catalog catalogues/catalogs dialogue/dialog
+tyre/tire tyres/tires kerb/curb cheque/check cheques/checks catalogue/catalog catalogues/catalogs
 programme/program programmes/programs judgement/judgment encyclopaedia/encyclopedia paediatric/pediatric anaemia/anemia
 oestrogen/estrogen foetus/fetus manoeuvre/maneuver diarrhoea/diarrhea haemoglobin/hemoglobin oesophagus/esophagus
 learnt/learned burnt/burned dreamt/dreamed spelt/spelled spoilt/spoiled whilst/while storey/story storeys/stories

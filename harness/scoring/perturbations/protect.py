@@ -55,6 +55,11 @@ def protected_mask(text: str, protected: Collection[str] = ()) -> list[bool]:
     return mask
 
 
+def occurrences(text: str, phrase: str) -> int:
+    """How often `phrase` stands in `text`, whole and in any case."""
+    return len(_phrase(phrase).findall(text))
+
+
 @lru_cache(maxsize=20_000)
 def _phrase(phrase: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![A-Za-z]){re.escape(phrase)}s?(?![A-Za-z])", re.IGNORECASE)

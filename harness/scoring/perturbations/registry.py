@@ -72,7 +72,7 @@ PERTURBATIONS: dict[str, Perturbation] = {
             "whitespace", "a fifth of the spaces doubled or tripled", layout.whitespace, 0.2, preserves=_equal_under(_single_spaced)
         ),
         Perturbation(
-            "punctuation", "half of the marks doubled, set apart or, at the very end, left out", layout.punctuation, 0.5,
+            "punctuation", "half of the marks doubled or set apart by a space", layout.punctuation, 0.5,
             preserves=_equal_under(_letters),
         ),
         Perturbation(

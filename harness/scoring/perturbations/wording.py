@@ -18,13 +18,11 @@ _EXPANSIONS = {
     **{f"{who}'ll": f"{who} will" for who in ("i", "you", "he", "she", "it", "we", "they")},
     **{f"{who}'ve": f"{who} have" for who in ("i", "you", "we", "they")},
 }
+# "They have a child" has no short form, "they have seen" has: only the short ones are told apart, so have is never shortened.
 _CONTRACTIONS = {
-    **{long: short for short, long in _EXPANSIONS.items()},
+    **{long: short for short, long in _EXPANSIONS.items() if not long.endswith(" have")},
     **{f"{who} is": f"{who}'s" for who in ("he", "she", "it", "there", "what", "who", "where")},
 }
-_OPENERS = frozenset(("he is", "she is", "it is", "you are", "we are", "they are", "i am", "i will", "it will", "i have", "we have",
-                      "you have", "they have", "he will", "she will", "we will", "you will", "they will", "there is"))  # fmt: skip
-"""Contracted only before a word: "so it is." and "I have." end a clause and keep the full form."""
 _LONG = re.compile(rf"\b(?:{'|'.join(sorted(_CONTRACTIONS, key=len, reverse=True))})\b(?= [a-z])", re.IGNORECASE)
 _SHORT = re.compile(rf"\b(?:{'|'.join(sorted(map(re.escape, _EXPANSIONS), key=len, reverse=True))})\b", re.IGNORECASE)
 _TAG = re.compile(r"(?:^|[.,;!?:] +|\b(?:why|how|where|what|when|who) )$", re.IGNORECASE)
@@ -51,7 +49,7 @@ def _inverted(text: str, place: re.Match[str]) -> bool:
 
 def expanded(text: str) -> str:
     """The text in small letters with every contraction that `contractions` knows taken apart."""
-    forms = _EXPANSIONS | {short: long for long, short in _CONTRACTIONS.items()}
+    forms = {short: long for long, short in _CONTRACTIONS.items()} | _EXPANSIONS
     pattern = rf"\b(?:{'|'.join(sorted(map(re.escape, forms), key=len, reverse=True))})\b"
     return re.sub(pattern, lambda place: forms[place[0].lower()], text, flags=re.IGNORECASE).lower()
 
