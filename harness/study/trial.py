@@ -7,14 +7,12 @@ from a stream of its own.
 
 from __future__ import annotations
 
-import inspect
 import json
 import random
 import resource
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -94,7 +92,7 @@ def run_score_stage(task: StageTask, folder: Path, progress: ProgressWriter) -> 
         ledger=ledger,
         seed=score_seed(),
         progress=lambda done, total: progress.report(done, total, phase="score"),
-        **_training_record(trained),
+        training=_training_record(trained),
     )
     assert list(samples.columns) == list(SAMPLE_COLUMNS), list(samples.columns)
     samples.to_parquet(folder / "samples.parquet", index=False)
@@ -134,12 +132,10 @@ def run_checkpoints_stage(task: StageTask, folder: Path, progress: ProgressWrite
 _RUN = {"train": run_train_stage, "tune": run_tune_stage, "score": run_score_stage, "checkpoints": run_checkpoints_stage}
 
 
-def _training_record(trained: Path) -> dict[str, Any]:
-    """The keyword `training` for `score` where it takes one."""
-    if "training" not in inspect.signature(scoring.score).parameters:
-        return {}
+def _training_record(trained: Path) -> TrainingRecord | None:
+    """What a membership attack on the student needs; None of one that was trained on no text, or before this was kept."""
     members, nonmembers = read_pairs(trained / TRAINED_ON), read_pairs(trained / HELD_OUT)
-    return {"training": TrainingRecord(members, nonmembers) if members else None}
+    return TrainingRecord(members, nonmembers) if members else None
 
 
 def _restored(model: Path, ledger: Ledger, engine: EngineName) -> Student:

@@ -53,6 +53,24 @@ def test_what_determines_a_result_changes_its_id_and_nothing_else_does(workplace
         assert not set(plan_of(workplace, **changes).stages) & set(plain.stages), changes
 
 
+def test_what_a_study_does_not_ask_for_leaves_no_trace_in_ids(workplace: Workplace) -> None:
+    """Ids of finished runs must not change: a new feature may add a key to a stage's content only where it is used."""
+    plan = plan_of(workplace, perturbations=[])
+    contents = {stage.kind: set(stage.content) for stage in plan.stages.values()}
+    assert contents == {
+        "train": {"kind", "method", "pool", "seed", "student", "train_flops", "suites", "setting", "versions"},
+        "score": {"kind", "inputs", "suites", "perturbations", "setting", "versions"},
+    }
+    (suite,) = next(stage for stage in plan.stages.values() if stage.kind == "score").content["suites"]
+    assert set(suite) == {"name", "limit", "tasks", "from"}
+    kept = plan_of(workplace, perturbations=[], checkpoints={})
+    assert trains(kept)["toy_base-all"] == trains(plan)["toy_base-all"], "an untrained student has no way to keep"
+    assert trains(kept)["toy_sft-0"] != trains(plan)["toy_sft-0"]
+    other_suites = plan_of(workplace, perturbations=[], checkpoints={"suites": [{"name": "toy_suite", "limit": 3}]})
+    assert trains(other_suites) == trains(kept)
+    assert trains(plan_of(workplace, perturbations=[], folds={"leave_out": ["vowels"]})).items() >= trains(plan).items()
+
+
 def test_perturbations_change_scores_only(workplace: Workplace) -> None:
     clean, perturbed = plan_of(workplace, perturbations=[]), plan_of(workplace)
     assert trains(clean) == trains(perturbed)
