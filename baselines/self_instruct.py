@@ -4,7 +4,7 @@ After Wang et al. 2023 (arXiv 2212.10560): a few seeds and a few instructions of
 has more than 3 and at most 150 words, does not begin with a punctuation mark, speaks of no image, file or the like, and whose ROUGE-L with
 everything kept is below 0.7. Differs from it where a model of this size needs it or the comparison does:
 - Examples are chat turns ("Write a new task ...", then a seed), one new instruction a reply: where it should continue a numbered list, a
-  135M model writes the answer, or the list, on (benchmarks/self_instruct).
+  135M model writes the answer, or the list, on (benchmarks/data_methods).
 - Input and output are not written apart, and classification tasks not treated apart: an instruction is one text.
 - An instruction that goes on to the token limit, repeats itself or shows chat marks is refused, and so is one that asks for nothing: it has
   no question mark and begins with no word that a seed begins with. Half of what a 135M model writes tells a story instead.

@@ -1,6 +1,6 @@
 """How a small model is best asked for new instructions: four ways, and what of each survives.
 
-    python benchmarks/self_instruct/prompts.py [--rounds 6] [--temperature 0.7] [--show]
+    python benchmarks/data_methods/prompts.py [--rounds 6] [--temperature 0.7] [--show]
 
 Every way is shown the same seeds in the same rounds, and judged by the method's own rules.
 """
