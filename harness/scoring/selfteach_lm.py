@@ -71,8 +71,8 @@ class SelfteachLM(StudentEngine):
         max_batch_size: int | None = None,
         **unknown: Any,
     ) -> None:
-        for name, value in unknown.items():
-            raise SpecError("unknown argument of --model selfteach", key=f"model_args.{name}", value=value, valid=_ARGUMENTS)
+        for name in unknown:
+            raise SpecError("unknown argument of --model selfteach", key="model_args", value=name, valid=_ARGUMENTS)
         for name, chosen, valid in (("dtype", dtype, DTYPES), ("engine", engine, ENGINES)):
             if chosen not in valid:
                 raise SpecError("unknown value", key=f"model_args.{name}", value=chosen, valid=valid)
