@@ -27,10 +27,11 @@ def sample_rows(
     for sample in samples:
         identity = sample_id(sample["doc"])
         shown = {**base, "sample_id": identity, "cluster": str(sample["doc"].get("cluster", identity)), **_shown(task, sample, engine)}
-        if identity in errors:
+        reason = errors.get(identity) or _unscorable(task, sample, engine)
+        if reason:
             if identity not in failed:  # a failure under one of several filters is one failure
                 failed.add(identity)
-                yield _valueless(shown, primary, Status.ERROR, errors[identity])
+                yield _valueless(shown, primary, Status.ERROR, reason)
             continue
         for metric in sample["metrics"]:
             name = metric if len(filters) == 1 else f"{metric},{sample['filter']}"
@@ -42,6 +43,13 @@ def sample_rows(
         if task.OUTPUT_TYPE == "multiple_choice":
             for name, value in choice_confidence(sample).items():
                 yield {**shown, "metric": name, "value": value, "status": str(Status.SCORED)}
+
+
+def _unscorable(task: Any, sample: Row, engine: StudentEngine) -> str | None:
+    """Why one of the item's choices has no log-likelihood (an empty one, say); None if all have."""
+    if task.OUTPUT_TYPE not in ("multiple_choice", "loglikelihood"):
+        return None
+    return next((reason for context, choice in sample["arguments"] if (reason := engine.problem(context, choice))), None)
 
 
 def unasked_row(base: Row, item: Unasked, *, primary: str) -> Row:
