@@ -1,6 +1,6 @@
 """Does policy optimisation raise the reward that it is given, and the true one? Learned reward and verified rate before and after.
 
-    python benchmarks/rlhf/run.py OUT.json [--arms ppo rloo grpo shuffled] [--seeds 4] [--flops 6e12] [--prompts 100] [--pairs 200]
+    python benchmarks/rlhf/run.py OUT.json [--arms rloo shuffled] [--seeds 3] [--flops 3e13] [--prompts 100] [--pairs 200]
 
 Per seed: SmolLM2-135M-Instruct with LoRA is warmed up on demonstrations of the quickstart's pool, `--pairs` pairs of its replies are
 labelled (flip probability 0.25) and a reward model is fitted to them. Every arm then starts from that student and spends `--flops` on
@@ -101,6 +101,8 @@ def one_seed(seed: int, arms: list[str], options: argparse.Namespace) -> list[di
         config = OptimiseConfig(algorithm=algorithm, max_new_tokens=MAX_NEW_TOKENS, learning_rate=options.learning_rate)
         steps = optimise(student, scorer, pool, own, config=config, rng=generator("rlhf", seed, "optimise"))
         after = measured(student, model, pool, prompts, own, generator("rlhf", seed, "after"))
+        if steps == 0:
+            raise SystemExit(f"--flops {options.flops:g} does not pay for a step of {arm}")
         kl = [point.value for point in own.curves if point.curve == "rlhf_kl"][-1]
         rows.append({"seed": seed, "arm": arm, "steps": steps, "kl": kl, "accuracy": accuracy, "before": before, "after": after})
         print(json.dumps(rows[-1]), flush=True)
@@ -124,10 +126,10 @@ def table(rows: list[dict]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--arms", nargs="+", default=["ppo", "rloo", "grpo", "shuffled"], choices=["ppo", "rloo", "grpo", "shuffled"])
-    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--arms", nargs="+", default=["rloo", "shuffled"], choices=["ppo", "rloo", "grpo", "shuffled"])
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--warm-flops", type=float, default=3e12)
-    parser.add_argument("--flops", type=float, default=6e12)
+    parser.add_argument("--flops", type=float, default=3e13)
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--learning-rate", type=float, default=OptimiseConfig().learning_rate)
