@@ -104,8 +104,16 @@ def corpus_row(instruction: Instruction, origin: Origin) -> Row:
         "family": instruction.family,
         "instruction": instruction.text,
         "constraints": [{"kind": one.kind, "params": one.params} for one in instruction.constraints],
+        "response": None,
+        "verified": None,
+        "verified_by": None,
         "kept": False,
+        "reject_reason": None,
+        "reward": {},
+        "samples": 0,
+        "pass_rate": None,
         "step": origin.step,
+        "rejected_samples": {},
     }
 
 

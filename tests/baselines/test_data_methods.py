@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from baselines.rejection_sampling import RejectionSampling, RejectionSamplingCon
 from baselines.replay import Replay, ReplayConfig
 from baselines.self_instruct import ASK, SelfInstruct, SelfInstructConfig, Writer, unusable
 from harness.core.budget import Ledger
-from harness.core.corpus import read_rows, summarise
+from harness.core.corpus import COLUMNS, read_rows, summarise
 from harness.core.records import Completion, Instruction
 from harness.core.spec import Adaptation
 from harness.errors import SpecError
@@ -171,6 +172,8 @@ def test_self_instruct_keeps_what_is_new_asks_and_holds(place: Any, tmp_path: Pa
     SelfInstruct().train(student, pool, ledger, rng=np.random.default_rng(0), config=config, out=tmp_path)
     assert 0.98 * BUDGET < ledger.spent() <= BUDGET
     rows = read_rows(tmp_path / "corpus.jsonl")
+    written = [json.loads(line) for line in (tmp_path / "corpus.jsonl").read_text().splitlines()]
+    assert all(set(row) == set(COLUMNS) for row in written)  # the report reads rows as they are
     first = {row["instruction"]: row for row in rows[: len(NEW)]}
     reasons = [(first[text]["reject_reason"] or "").split(":")[0] for text in NEW]
     assert reasons == [

@@ -88,7 +88,7 @@ def test_pools_hand_out_no_evaluation_item(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("name", list(METHODS))
 def test_no_student_reads_one_in_training(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: str) -> None:
     """Whatever a method trains on or generates from goes through the tokenizer."""
-    ledger = Ledger(8e9)
+    ledger = Ledger(3e9)
     student = Student.load(f"file:{tiny_model}", adaptation=Adaptation(), seed=0)
     student.attach(ledger)
     pool = mixed(ledger) if kind == "mixed" else poisoned(ledger, tmp_path)
