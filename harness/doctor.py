@@ -51,6 +51,7 @@ def run_checks() -> list[Check]:
         check_bf16,
         check_gpu,
         check_energy,
+        check_vllm,
         check_cache,
         check_package_index,
     ]
