@@ -1,7 +1,8 @@
 """Ledger audit: what the meter charges (flops-v1) beside what torch's FlopCounterMode counts, by architecture and phase.
 
-    python benchmarks/ledger/audit.py                    # every cell (about ten minutes of one core); writes README.md beside this file
-    python benchmarks/ledger/audit.py --only qwen2 --phase decode
+    python benchmarks/ledger/audit.py              # every cell (about ten minutes of one core): cells.json and README.md beside this file
+    python benchmarks/ledger/audit.py --only qwen2 --phase decode    # these anew, the rest as it was
+    python benchmarks/ledger/audit.py --missing                      # what is not in cells.json: a new architecture, a run cut off
 
 A new architecture is one line of ARCHITECTURES, a new phase one line of PHASES. Attention runs by torch's math kernel, because the counter
 does not know the CPU's fused kernels and would count them as nothing.
@@ -10,9 +11,10 @@ does not know the CPU's fused kernels and would count them as nothing.
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 TOLERANCE = 0.02
+CELLS = Path(__file__).with_name("cells.json")
 SIZES = {"vocab_size": 320, "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 3, "num_attention_heads": 4}
 GROUPED = SIZES | {"num_key_value_heads": 2}
 
@@ -73,6 +76,7 @@ PHASES: dict[str, Callable[[Bench], Work]] = {
     "RLOO step": lambda bench: phases.policy_step(bench, "rloo"),
     "PPO step": lambda bench: phases.policy_step(bench, "ppo"),
     "GRPO step": lambda bench: phases.policy_step(bench, "grpo"),
+    "DPO step": phases.preference_step,
     "instructor's GRPO step (TRL)": phases.instructor_step,
 }
 ENCODER_PHASES: dict[str, Callable[[Bench], Work]] = {"embed": phases.embed}
@@ -153,20 +157,27 @@ def as_markdown(found: list[Cell]) -> str:
 
 
 def main() -> None:
-    """Measures, prints and, if everything was measured, writes README.md."""
+    """Measures what was chosen, keeps it in cells.json with what was measured before, and writes README.md once nothing is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="architectures whose name holds this")
     parser.add_argument("--phase", default="", help="phases whose name holds this")
+    parser.add_argument("--missing", action="store_true", help="only what cells.json lacks")
     arguments = parser.parse_args()
-    chosen = [(name, phase) for name, phase in cells() if arguments.only in name and arguments.phase in phase]
-    found = []
-    for name, phase in chosen:
+    kept = {(cell.architecture, cell.phase): cell for cell in _read()}
+    for name, phase in cells():
+        if arguments.only not in name or arguments.phase not in phase or (arguments.missing and (name, phase) in kept):
+            continue
         started = time.monotonic()
-        found.append(measure(name, phase))
-        mark = "" if abs(found[-1].error) <= TOLERANCE else "  BEYOND 2 %"
-        print(f"{found[-1].error:+8.2%}  {name:32} {phase:40} {time.monotonic() - started:6.1f} s{mark}", flush=True)
-    if len(found) == len(cells()):
-        Path(__file__).with_name("README.md").write_text(as_markdown(found))
+        cell = kept[name, phase] = measure(name, phase)
+        mark = "" if abs(cell.error) <= TOLERANCE else "  BEYOND 2 %"
+        print(f"{cell.error:+8.2%}  {name:32} {phase:40} {time.monotonic() - started:6.1f} s{mark}", flush=True)
+        CELLS.write_text("[\n" + ",\n".join(json.dumps(asdict(cell)) for cell in kept.values()) + "\n]\n")
+    if set(cells()) <= set(kept):
+        CELLS.with_name("README.md").write_text(as_markdown([kept[pair] for pair in cells()]))
+
+
+def _read() -> list[Cell]:
+    return [Cell(**cell) for cell in json.loads(CELLS.read_text())] if CELLS.exists() else []
 
 
 if __name__ == "__main__":

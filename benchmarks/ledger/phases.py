@@ -14,6 +14,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models
 from transformers import AutoModel, AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast
 
+from baselines.dpo import pair_losses, referred
 from baselines.objectives import OptimiseConfig
 from baselines.policy_gradient import Learner
 from baselines.reward_model import RewardConfig, RewardModel, fit
@@ -149,6 +150,24 @@ def policy_step(bench: Bench, algorithm: str) -> Work:
     settings: Any = {"algorithm": algorithm, "samples_per_prompt": 3, "max_new_tokens": 8}
     learner = Learner(student, _LetterScore(), bench.ledger, OptimiseConfig(**settings))
     return lambda: learner.step(PROMPTS[:3], rng=np.random.default_rng(0))
+
+
+def preference_step(bench: Bench) -> Work:
+    """DPO: the reference's log-probabilities of both responses, and one epoch of updates."""
+    student = bench.student("lora")
+    pairs = [
+        tuple(tokenize(student, [{"role": "user", "content": choice.instruction.text}], text) for text in (choice.chosen, choice.rejected))
+        for choice in PREFERENCES
+    ]
+    bench.ledger.train_flops = 1e18
+
+    def work() -> None:
+        ready = referred(student, pairs, bench.ledger)
+        student.model.train()
+        for start in range(0, len(ready), 4):
+            pair_losses(student, ready[start : start + 4], 0.1).mean().backward()
+
+    return work
 
 
 def instructor_step(bench: Bench) -> Work:

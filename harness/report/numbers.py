@@ -66,6 +66,11 @@ def flops(value: Any) -> str:
     return prefixed(value, "FLOP")
 
 
+def energy(value: Any) -> str:
+    """Joules with an SI prefix, or "not available" where no counter was read."""
+    return "not available" if absent(value) else prefixed(value, "J")
+
+
 def prefixed(value: Any, unit: str) -> str:
     """Any amount with an SI prefix before its unit."""
     if absent(value):

@@ -82,6 +82,7 @@ def _environment() -> jinja2.Environment:
         numbers.dollars,
         numbers.effect,
         numbers.effect_interval,
+        numbers.energy,
         numbers.flops,
         numbers.interval,
         numbers.magnitude,

@@ -149,7 +149,14 @@ def spend(trials: pd.DataFrame, ledger: pd.DataFrame) -> list[Row]:
         share = flops / budget if budget and flops is not None else None
         tokens = totals.loc[trial["trial_id"]] if trial["trial_id"] in totals.index else {"tokens": None, "padding": None}
         found.append(
-            trial | {"share": share, "tokens": tokens["tokens"], "padding": tokens["padding"], "failed": trial.get("status") != FINISHED}
+            trial
+            | {
+                "energy_j": trial.get("energy_j"),
+                "share": share,
+                "tokens": tokens["tokens"],
+                "padding": tokens["padding"],
+                "failed": trial.get("status") != FINISHED,
+            }
         )
     return found
 

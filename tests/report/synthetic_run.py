@@ -125,7 +125,7 @@ def ledger(rng: np.random.Generator, frame: pd.DataFrame) -> pd.DataFrame:
                 | {"model": "student", "flops": flops, "tokens": int(flops / 8e8), "padding": int(flops / 9e9), "calls": 90, "wall_s": 0.0}
             )
             rows.append(fields | {"model": "", "flops": 0.0, "tokens": 0, "padding": 0, "calls": 0, "wall_s": 90 * share})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).assign(energy_j=float("nan"))
 
 
 def curves(rng: np.random.Generator, frame: pd.DataFrame) -> pd.DataFrame:

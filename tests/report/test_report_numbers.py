@@ -71,3 +71,8 @@ def test_amount_takes_its_unit():
 def test_claimed(estimand, unit, direction, threshold, margin, text):
     row = {"estimand": estimand, "unit": unit, "direction": direction, "threshold": threshold, "margin": margin}
     assert numbers.claimed(row).replace("\u202f", " ") == text
+
+
+def test_energy_is_written_with_its_unit_or_said_to_be_missing():
+    assert numbers.energy(12_500.0).endswith("kJ")
+    assert numbers.energy(float("nan")) == numbers.energy(None) == "not available"
