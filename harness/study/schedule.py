@@ -1,4 +1,4 @@
-"""The order in which a plan's stages run, whatever engine runs them: inputs first, longest chains first, what hangs on a failure not at all.
+"""The order in which a plan's stages run, whatever engine runs them: inputs first, longest chains first, nothing after a failure.
 
 An engine (this machine's processes, Ray, Slurm) is an `Executor`: it takes stages and tells which have ended. Retries and lost machines are
 the engine's; a stage may be done twice without harm, because it appears whole or not at all and equal stages give equal results.
