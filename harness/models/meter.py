@@ -23,7 +23,9 @@ from harness.core.flops import CONVENTION, Shape, backward_flops, forward_flops,
 from harness.errors import SpecError
 
 _FIRST_PROJECTION = re.compile(r"(^|\.)0\.(self_attn|attn|attention)\.(q_proj|k_proj|v_proj|qkv_proj|c_attn|query_key_value)\b")
-"""The projections of the first layer's attention: they read the embeddings, whose gradient nobody needs unless they are trained."""
+_FIRST_OF_MLP = re.compile(r"(^|\.)0\.mlp\.(gate_proj|up_proj|gate_up_proj|fc1|fc_in|dense_h_to_4h)\b")
+"""The projections of the first layer's attention, and of its MLP where that stands beside it: they read the embeddings, whose gradient
+nobody needs unless they are trained."""
 
 
 _EXPERTS, _ROUTER = re.compile(r"\bexperts\."), re.compile(r"\b(gate|router)\.(.*\.)?weight$")
@@ -79,13 +81,14 @@ def body_shape(body: nn.Module, *, adapters: bool = True) -> Shape:
     heads: int = config.num_attention_heads
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
     frozen = trained = first = 0
+    parallel = _attention_beside_mlp(body, config)
     for name, weight, share in _products(body, config, adapters):
         count = round(weight.numel() * share)
         if weight.requires_grad:
             trained += count
         else:
             frozen += count
-            if _FIRST_PROJECTION.search(name):
+            if _FIRST_PROJECTION.search(name) or (parallel and _FIRST_OF_MLP.search(name)):
                 first += count
     if _embeddings_need_grad(body):
         first = 0
@@ -133,12 +136,25 @@ def _embeddings_need_grad(body: Any) -> bool:
     return any(getattr(hook, "__name__", "") == "make_inputs_require_grads" for hook in hooks)
 
 
+def _stack(body: nn.Module, layers: int) -> nn.ModuleList | None:
+    return next((m for m in body.modules() if isinstance(m, nn.ModuleList) and len(m) == layers), None)
+
+
+def _attention_beside_mlp(body: nn.Module, config: Any) -> bool:
+    """Whether attention and MLP of a layer read the same input (Cohere, GPT-NeoX), so that the first MLP reads the embeddings too."""
+    stack = _stack(body, config.num_hidden_layers)
+    if stack is None:
+        return False
+    norms = [name for name, _ in stack[0].named_children() if "norm" in name.lower() or name.startswith("ln_")]
+    return len(norms) == 1 or bool(getattr(config, "use_parallel_residual", False))
+
+
 def _not_repeated(body: nn.Module, layers: int, adapters: bool) -> int:
     """Weights whose product ends a layer, so that torch's checkpointing stops short of computing it again (`early_stop`).
 
     A norm or dropout after the last projection needs that product, and it is repeated.
     """
-    stack = next((m for m in body.modules() if isinstance(m, nn.ModuleList) and len(m) == layers), None)
+    stack = _stack(body, layers)
     if stack is None:
         return 0
     count = 0
