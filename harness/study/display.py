@@ -74,6 +74,8 @@ class RunDisplay:
         amount = f"{spent:.3g} FLOPs" if stage.kind == "train" else f"{spent} items"
         self._close(stage)
         self._say(f"finished {stage.name}: {amount}, {duration(meta['wall_s'])}  ({self._closed} of {len(self._stages)} stages)")
+        for note in meta.get("notes", []):
+            self._say(f"note     {stage.name}: {note}")
 
     def killed(self, stage: Stage, reason: str, *, retry: bool) -> None:
         self._store.journal.append("stage_killed", stage=stage.id, reason=reason, retry=retry)
