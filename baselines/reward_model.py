@@ -133,16 +133,17 @@ def fit(
 ) -> RewardFit:
     """Fits the reward model to all but a held-out share of the preferences; every pass is charged to phase "reward".
 
+    All pairs of a prompt are on one side, so that held-out ones are of prompts that it never saw (but where all are of one prompt).
+
     Raises:
         TrainingError: the loss is not finite, or memory does not hold one pair.
     """
     assert len(preferences) >= 2, len(preferences)
     (student,) = model.student
     pairs = [tokenized(student, preference) for preference in preferences]
-    order = rng.permutation(len(pairs))
-    n_held_out = min(len(pairs) - 1, max(1, round(len(pairs) * config.held_out_share)))
+    parts = split_by_prompt([preference.instruction.text for preference in preferences], config.held_out_share, rng=rng)
     # By length, so that little of the charge is padding; training of the body shuffles anew.
-    held_out, train = (sorted(part, key=lambda index: _width(pairs[index])) for part in (order[:n_held_out], order[n_held_out:]))
+    held_out, train = (sorted(part, key=lambda index: _width(pairs[index])) for part in parts)
     fitting = _Fitting(model, ledger, config)
     with ledger.use_phase("reward"):
         chosen = [pairs[index] for index in train]
@@ -152,6 +153,29 @@ def fit(
     found = RewardFit(len(train), [preferences[index] for index in held_out], margins)
     ledger.observe("reward_model_accuracy", found.held_out_accuracy)
     return found
+
+
+def split_by_prompt(prompts: Sequence[str], held_out_share: float, *, rng: np.random.Generator) -> tuple[list[int], list[int]]:
+    """Places of the held-out pairs and of the others, neither empty; all pairs of a prompt on one side, unless there is but one prompt.
+
+    Prompts are held out in random order as long as their pairs do not come to more than the share; if none fits, the rarest one is.
+    """
+    assert len(prompts) >= 2, len(prompts)
+    single = len(set(prompts)) == 1
+    by_prompt: dict[object, list[int]] = {}
+    for place, prompt in enumerate(prompts):
+        by_prompt.setdefault(place if single else prompt, []).append(place)
+    groups = [places for _, places in sorted(zip(rng.permutation(len(by_prompt)), by_prompt.values(), strict=True))]
+    wanted = max(1, round(len(prompts) * held_out_share))
+    held_out: list[int] = []
+    train: list[int] = []
+    for places in groups[:-1]:  # one is left to train on
+        (held_out if len(held_out) + len(places) <= wanted else train).extend(places)
+    train += groups[-1]
+    if not held_out:
+        held_out = min(groups, key=len)
+        train = [place for place in train if place not in held_out]
+    return held_out, train
 
 
 def fit_head(model: RewardModel, chosen_B_D: torch.Tensor, rejected_B_D: torch.Tensor, *, ridge: float) -> list[float]:

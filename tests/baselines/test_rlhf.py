@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from baselines.preferences import collect_preferences, tokenized
-from baselines.reward_model import RewardConfig, RewardModel, fit, pair_flops
+from baselines.reward_model import RewardConfig, RewardModel, fit, pair_flops, split_by_prompt
 from baselines.rlhf import RLHF, RLHFConfig
 from harness.core.budget import Ledger
 from harness.core.pool import TaskPool
@@ -48,6 +48,38 @@ def test_the_reward_model_ranks_held_out_pairs(tiny_model: Path, train_body: boo
     assert len(found.held_out) == 9
     assert found.held_out_accuracy > 0.85
     assert {row["phase"] for row in ledger.rows() if row["model"] == "reward model" and row["flops"]} == {"reward"}
+
+
+@pytest.mark.parametrize(
+    ("prompts", "held_out_pairs"),
+    [(list("abcdefghijklmnopqrst"), 3), (list("aabbccddeeffgghhiijj"), 2), (list("aaaaaaaaab"), 1), (list("aaab"), 1), (list("ab"), 1)],
+)
+def test_no_prompt_is_on_both_sides(prompts: list[str], held_out_pairs: int) -> None:
+    for seed in range(20):
+        held_out, train = split_by_prompt(prompts, 0.15, rng=np.random.default_rng(seed))
+        assert sorted(held_out + train) == list(range(len(prompts)))
+        assert not {prompts[place] for place in held_out} & {prompts[place] for place in train}
+        assert len(held_out) == held_out_pairs
+
+
+def test_pairs_of_a_single_prompt_are_split_among_themselves() -> None:
+    held_out, train = split_by_prompt(["a"] * 10, 0.3, rng=np.random.default_rng(0))
+    assert (len(held_out), len(train)) == (3, 7)
+    assert sorted(held_out + train) == list(range(10))
+
+
+def test_memorised_prompts_are_not_taken_for_accuracy(tiny_model: Path) -> None:
+    """Every prompt has five pairs with one verdict of its own, so whoever has seen the prompt knows it: held-out ones are guessed."""
+    student, ledger, pool = make(tiny_model, 1e13)
+    rng = np.random.default_rng(0)
+    pairs = []
+    for prompt in pool.prompts(24, rng=rng):
+        one, other = "".join(rng.choice(list("acdefgh"), 6)), "".join(rng.choice(list("acdefgh"), 6))
+        pairs += [Preference(prompt, one, other)] * 5
+    config = RewardConfig(held_out_share=0.5, ridge=0.1)
+    found = fit(RewardModel(student, config), pairs, ledger, config=config, rng=rng)
+    assert len(found.held_out) == 60
+    assert found.held_out_accuracy < 0.85
 
 
 def test_shuffled_labels_teach_the_reward_model_nothing(tiny_model: Path) -> None:
