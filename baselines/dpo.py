@@ -25,7 +25,7 @@ from baselines.preferences import Pair, PreferenceConfig, collect_preferences, t
 from baselines.stages import about_preferences, paid_for, top_up, warm_start, write_json
 from harness.core.budget import Ledger
 from harness.core.pool import TaskPool
-from harness.errors import SpecError, TrainingError
+from harness.errors import BudgetExceeded, CapReached, SpecError, TrainingError
 from harness.models.examples import TokenizedExample, update_flops
 from harness.models.student import Student
 
@@ -155,7 +155,12 @@ def optimise_directly(
             if not fitting:
                 break
             _set_rate(optimizer, config, 1 - ledger.remaining() / target_flops)
-            losses = batches.attempt(lambda: _gradients(student, fitting, optimizer, batches, config), len(fitting))  # noqa: B023
+            try:
+                losses = batches.attempt(lambda: _gradients(student, fitting, optimizer, batches, config), len(fitting))  # noqa: B023
+            except CapReached:
+                raise
+            except BudgetExceeded:  # memory was short, and what was left did not pay for the batch again
+                break
             norm = float(nn.utils.clip_grad_norm_(student.trainable, config.max_grad_norm))
             _check_finite("gradient's norm", norm, config)
             optimizer.step()

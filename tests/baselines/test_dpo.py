@@ -6,17 +6,20 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import baselines.dpo
 from baselines.dpo import DPO, DPOConfig, optimise_directly, pair_losses, referred, sequence_logprobs
 from baselines.preferences import tokenized
 from harness.core.budget import Ledger
 from harness.core.records import Preference
 from harness.core.spec import Adaptation
 from harness.errors import SpecError, TrainingError
+from harness.models.examples import update_flops
 from harness.models.student import Student
 from harness.seeds import generator
 from tasks.pool import MixedPool, MixedPoolConfig
@@ -186,3 +189,27 @@ def test_a_diverging_loss_is_named(tiny_model: Path) -> None:
         student.trainable[0].fill_(float("nan"))
     with pytest.raises(TrainingError, match=r"dpo diverged: its loss became nan at learning_rate 0\.0001"):
         optimise_directly(student, pairs, ledger, config=DPOConfig(), rng=np.random.default_rng(0))
+
+
+def test_memory_that_runs_out_on_the_last_flops_ends_it_and_keeps_what_was_learnt(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The failed attempt is charged, so that the batch cannot be paid for again."""
+    student, ledger, pool = make(tiny_model, 1e10)
+    pairs = referred(student, [tokenized(student, preference) for preference in preferences(pool, 4)], ledger)
+    price = update_flops(student, [example for pair in pairs for example in pair.examples])
+    ledger.train_flops = ledger.spent() + 2.5 * price
+    done: list[int] = []
+
+    def limited(*given: Any) -> torch.Tensor:
+        losses = pair_losses(*given)
+        done.append(len(given[1]))
+        if len(done) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return losses
+
+    monkeypatch.setattr(baselines.dpo, "pair_losses", limited)
+    assert optimise_directly(student, pairs, ledger, config=DPOConfig(batch_size=4), rng=np.random.default_rng(0)) >= 1
+    assert done[:2] == [4, 4]
+    assert ledger.spent() <= ledger.train_flops
+    assert not student.model.training
