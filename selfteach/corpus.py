@@ -82,7 +82,7 @@ class Entry:
             | {
                 "lineage": tuple(LineageStep(step["operation"], step["text"]) for step in row["lineage"]),
                 "constraints": tuple(Constraint(one["kind"], one.get("params") or {}) for one in row["constraints"]),
-                "reward": Reward(**{part.name: row["reward"][part.name] for part in fields(Reward)}),
+                "reward": Reward(**{part.name: row["reward"].get(part.name, 0.0) for part in fields(Reward)}),
             }
         )
 

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from harness.cli import main
 from harness.cli.corpus_tree import print_trees
-from harness.core.corpus import read_rows
+from harness.core.corpus import read_rows, summarise
+from harness.core.corpus_export import as_dataset
 
 HOSTILE = "[bold red]not markup[/] \x1b[31mred\x1b[0m \u202ereversed 終わり\n\nnext :smile:"
 
@@ -355,3 +356,19 @@ def test_nothing_heavy_is_imported_without_need() -> None:
         "assert not {'torch', 'transformers', 'datasets', 'pandas'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_without_rewards_none_are_shown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A method that computes no reward did not get a reward of 0."""
+    rows = [corpus_row("one", reward={}), {key: value for key, value in corpus_row("two").items() if key != "reward"}]
+    path = write_rows(tmp_path / "corpus.jsonl", rows)
+    found = summarise(read_rows(path))
+    assert [found[name] for name in ("validity", "novelty", "learnability", "reward")] == [None] * 4
+    assert found["pass_rate"] == 0.25
+    with pytest.raises(SystemExit) as stop:
+        main(["corpus", "show", str(path)])
+    assert not stop.value.code
+    shown = capsys.readouterr().out
+    assert "Write about two." in shown
+    assert "reward 0" not in shown
+    assert as_dataset(read_rows(path))[0]["reward"] is not None

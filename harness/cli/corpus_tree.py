@@ -87,8 +87,10 @@ def _node_label(row: Row, matches: bool, *, width: int | None) -> Text:
     if row["pass_rate"] is not None:
         head.append((f" · passed {row['pass_rate'] * row['samples']:.0f} of {row['samples']}", ""))
     reward = row["reward"]
-    parts = " × ".join(f"{part} {figure(reward[part])}" for part in ("validity", "novelty", "learnability"))
-    figures = f"{parts} = reward {figure(reward['total'])}" if reward["validity"] else ""
+    figures = ""
+    if reward and reward["validity"]:
+        parts = " × ".join(f"{part} {figure(reward[part])}" for part in ("validity", "novelty", "learnability"))
+        figures = f"{parts} = reward {figure(reward['total'])}"
     parent = row["lineage"][-2]["text"] if len(row["lineage"]) > 1 else ""
     return _label(head, figures, row["instruction"], parent, width=width)
 

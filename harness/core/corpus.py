@@ -134,8 +134,9 @@ def encodable(value: Any) -> Any:
 def summarise(rows: Sequence[Row]) -> Row:
     """What a corpus adds up to.
 
-    Means are over what they are defined for: validity and reward over all rows, novelty over the valid, learnability and pass rate over the
-    answered; None where there are none. "operations" has the same figures for each operation, in order of first appearance.
+    Means are over what they are defined for: validity and reward over all rows that have a reward, novelty over the valid of them,
+    learnability over the answered of them, pass rate over the answered; None where there are none. "operations" has the same figures for
+    each operation, in order of first appearance.
     """
     operations = dict.fromkeys(row["operation"] for row in rows)
     by_operation = {operation: [row for row in rows if row["operation"] == operation] for operation in operations}
@@ -149,7 +150,7 @@ def summarise(rows: Sequence[Row]) -> Row:
 
 
 def _figures(rows: Sequence[Row]) -> Row:
-    valid = [row for row in rows if row["reward"]["validity"]]
+    rewarded = [row for row in rows if row["reward"]]
     answered = [row for row in rows if row["pass_rate"] is not None]
     return {
         "made": len(rows),
@@ -157,10 +158,10 @@ def _figures(rows: Sequence[Row]) -> Row:
         "answered": len(answered),
         "verified": sum(bool(row["verified"]) for row in rows),
         "pass_rate": _mean(row["pass_rate"] for row in answered),
-        "validity": _mean(row["reward"]["validity"] for row in rows),
-        "novelty": _mean(row["reward"]["novelty"] for row in valid),
-        "learnability": _mean(row["reward"]["learnability"] for row in answered),
-        "reward": _mean(row["reward"]["total"] for row in rows),
+        "validity": _mean(row["reward"]["validity"] for row in rewarded),
+        "novelty": _mean(row["reward"]["novelty"] for row in rewarded if row["reward"]["validity"]),
+        "learnability": _mean(row["reward"]["learnability"] for row in rewarded if row["pass_rate"] is not None),
+        "reward": _mean(row["reward"]["total"] for row in rewarded),
     }
 
 
@@ -182,7 +183,8 @@ def _checked(row: Any) -> Row:
         if not isinstance(whole[key], kinds):
             raise ValueError(f"{key!r} should be {' or '.join(_json_name(kind) for kind in kinds)}, not {whole[key]!r:.40}")
     _check_parts(whole)
-    whole["reward"] = dict.fromkeys(REWARD_PARTS, 0.0) | whole["reward"]
+    if whole["reward"]:
+        whole["reward"] = dict.fromkeys(REWARD_PARTS, 0.0) | whole["reward"]
     return {key: encodable(value) for key, value in whole.items()}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.core.corpus import CORPUS, read_rows
 from harness.core.records import CLEAN, SAMPLE_COLUMNS
 from harness.core.store import META, RunStore
 from harness.errors import SpecError, StoreError
@@ -177,9 +178,9 @@ class _Reader:
             self.ledgers.append(self._ledger(stage).assign(**names))
         if train in stages:
             self.curves.append(self._frame(train, "curves.parquet").assign(**names))
-            corpus = self.store.folder(train) / "corpus.jsonl"
+            corpus = self.store.folder(train) / CORPUS
             if corpus.exists():
-                self.corpora[trial_id] = _read_lines(corpus)
+                self.corpora[trial_id] = read_rows(corpus)
         self.trials.append(row)
 
     def _read_checkpoints(self, names: dict[str, Any], train: str, scored: str) -> None:
@@ -250,10 +251,3 @@ def _read_json(path: Path, default: Any) -> Any:
     except ValueError as error:
         remedy = "run the study again to make it anew" if path.name == "study.json" else "`selfteach report` makes it anew"
         raise StoreError(f"{path} is damaged ({error}); {remedy}") from error
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    try:
-        return [json.loads(line) for line in path.read_text().split("\n") if line.strip()]
-    except ValueError as error:
-        raise StoreError(f"{path} is damaged ({error}); run the study again to make it anew") from error

@@ -78,6 +78,20 @@ def test_a_run_folder_becomes_one_file(run, tmp_path):
     assert len(load_run(tmp_path).samples) == len(run.samples)
 
 
+def test_corpus_rows_need_no_more_than_the_required_keys(run, tmp_path):
+    """docs/corpus.md: a method of one's own must write four keys."""
+    rows = [
+        {"id": "1", "instruction": "Name a river.", "operation": "own", "kept": True, "mine": [1]},
+        {"id": "2", "instruction": "Name it.", "operation": "own", "kept": False},
+    ]
+    bare = dataclasses.replace(run, corpora=dict.fromkeys(run.corpora, rows))
+    write_run(bare, tmp_path)
+    text = Page(render(tmp_path).read_text(encoding="utf-8")).text()
+    assert "Name a river." in text
+    assert "no reason recorded" in text
+    assert "reward validity" not in text
+
+
 def test_a_failed_write_leaves_the_old_report(run, tmp_path, monkeypatch):
     write_run(run, tmp_path)
     path = render(tmp_path)
