@@ -97,7 +97,7 @@ MISTAKES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("method twice", {"methods": [{"name": "toy_sft"}, {"name": "toy_sft"}]}, ["methods", "toy_sft is listed twice", "variant"]),
     ("name with spaces", {"name": "my study"}, ["name", "'my study'"]),
     ("name out of the folder", {"name": "../x"}, ["name", "'../x'"]),
-    ("list for a mapping", {"student": ["x"]}, ["student: must be a mapping with the keys model, adaptation (got ['x'])."]),
+    ("list for a mapping", {"student": ["x"]}, ["student: must be a mapping with the keys model, adaptation, engine (got ['x'])."]),
     ("name for a method's mapping", {"methods": ["toy_sft"]}, ["methods[0]: must be a mapping with the keys name, variant, config"]),
     ("text for a list", {"perturbations": "typos"}, ["perturbations: must be a list (got 'typos')."]),
     ("number for text", {"title": 12}, ["title: must be text (got 12)."]),
