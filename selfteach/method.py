@@ -176,7 +176,7 @@ def _train(config: SelfTeachConfig, student: Student, pool: TaskPool, ledger: Le
     examples = training_examples(seeds, evolution.entries)
     write_manifest(_manifest(config, cast, evolution, ledger, seeds=len(seeds), examples=len(examples)), out / "manifest.json")
     left = budget - (ledger.spent(ledger.account) - started_at)
-    finetune(student, examples, ledger, config=config.finetune, rng=finetune_rng, max_flops=left)
+    finetune(student, examples, ledger, config=config.finetune, rng=finetune_rng, max_flops=left, must_step=True)
     return student
 
 

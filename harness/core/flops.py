@@ -4,8 +4,8 @@ Matrix-multiplication parameters only (an embedding lookup is free): a forward o
 4·layers·heads·head_dim·T·(P+T) after P cached tokens (full matrix, as torch's FlopCounterMode counts it), plus 2·N_head for every
 position the output head is evaluated at. The backward by its true parts: each matmul costs one forward for the gradient of its input and
 one more for that of its weight if the weight is trained (so 2× for full fine-tuning, less for LoRA); attention 2×. Gradient
-checkpointing repeats the forward once, up to the last product of a layer that its backward needs. Not counted: norms, activations, softmax, rotary embeddings, sampling, the optimiser's update
-(elementwise; under 2 % at the sizes tested, see tests/models/test_meter.py).
+checkpointing repeats the forward once, up to the last product of a layer that its backward needs. Not counted: norms, activations, softmax,
+rotary embeddings, sampling, the optimiser's update (elementwise; under 2 % at the sizes tested, see tests/models/test_meter.py).
 """
 
 from __future__ import annotations

@@ -137,8 +137,14 @@ def finetune(
     student.model.eval()
     _report(stream, trainer, ledger, config, curve)
     if not losses:
-        _why_no_step(stream, config, must_step, target_flops, cheapest)
+        _why_no_step(stream, config, ledger, must_step, target_flops, cheapest)
     first, last = (losses[0], losses[-1]) if losses else (math.nan, math.nan)
+    guessing = math.log(student.model.config.get_text_config().vocab_size)
+    if last > max(first, guessing):
+        ledger.note(
+            f"{curve}: rose from {first:.3g} to {last:.3g} nats a token, worse than guessing ({guessing:.3g}): the student is spoilt; "
+            f"lower learning_rate (now {config.learning_rate:g})"
+        )
     return FinetuneResult(len(losses), seen, stream.too_long, first, last, stream.empty, trainer.layout.micro_batch_size)
 
 
@@ -243,11 +249,11 @@ def _report(stream: Stream, trainer: Trainer, ledger: Ledger, config: FinetuneCo
         ledger.note(f"{curve}: memory held {trainer.layout.micro_batch_size} rows at a time; batches were split, results are the same")
 
 
-def _why_no_step(stream: Stream, config: FinetuneConfig, must_step: bool, target_flops: float, cheapest: float) -> None:
+def _why_no_step(stream: Stream, config: FinetuneConfig, ledger: Ledger, must_step: bool, target_flops: float, cheapest: float) -> None:
     if stream.usable:
         if must_step:
-            message = f"too small for one step of fine-tuning: the cheapest example drawn costs {cheapest:.3g} FLOPs"
-            raise SpecError(message, key="budget.train_flops", value=target_flops)
+            told = f"it has {target_flops:.3g} FLOPs, and the cheapest example drawn costs {cheapest:.3g} FLOPs"
+            raise SpecError(f"too small for one step of fine-tuning: {told}", key="budget.train_flops", value=ledger.train_flops)
         return
     if stream.too_long:
         raise TrainingError(f"all {stream.too_long + stream.empty} examples are longer than max_tokens={config.max_tokens} (or empty)")

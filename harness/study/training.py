@@ -82,6 +82,10 @@ def run_tune_stage(task: StageTask, folder: Path, progress: ProgressWriter) -> M
         training.train(stage.content["values"], folder)
     except (TrainingError, BudgetExceeded) as refused:
         error = str(refused)
+    except SpecError as refused:
+        if refused.key != "budget.train_flops":  # how methods say that they cannot do with so little
+            raise
+        error = str(refused).replace("budget.train_flops", "tune.flops, its share", 1)
     if not error and ledger.spent() == 0:
         error = f"{flops:.3g} FLOPs do not pay for a single step"
     score, items = None, 0
@@ -122,7 +126,17 @@ class _Training:
         )
 
     def train(self, values: grid.Values, out: Path) -> str:
-        """Has the method train the student under its configuration with `values` set; why a cap ended it before its time, or nothing."""
+        """Has the method train the student under its configuration with `values` set; why a cap ended it before its time, or nothing.
+
+        Raises:
+            TrainingError: the last update, after which nobody looked at a loss, left weights that are not finite.
+        """
+        ended_by = self._train(values, out)
+        if not all(bool(torch.isfinite(weight).all()) for weight in self.student.trainable):
+            raise TrainingError(f"{self.stage.label} diverged: the last update left weights that are not finite; lower its learning_rate")
+        return ended_by
+
+    def _train(self, values: grid.Values, out: Path) -> str:
         torch.manual_seed(torch_seed("trial", self.stage.seed, "torch"))
         config = self.method_class.Config(**grid.with_values(self.method.config, values))
         rng = generator("trial", self.stage.seed, "method", self.method.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,18 @@ def test_a_diverging_loss_names_step_and_rate(student: Student) -> None:
 def test_a_rate_far_too_high_ends_in_that_error_and_not_in_a_broken_student(student: Student) -> None:
     with pytest.raises(TrainingError, match="diverged"):
         run(student, Ledger(3e9), learning_rate=1e30)
+
+
+def test_a_loss_that_ends_worse_than_guessing_is_told(student: Student) -> None:
+    """Finite, so nothing breaks off, and yet no student that anything should be compared with."""
+    ledger = Ledger(1e8)
+    result = run(student, ledger, learning_rate=30.0)
+    assert result.last_loss > max(result.first_loss, math.log(student.model.config.vocab_size))
+    (told,) = [note for note in ledger.notes if "worse than guessing" in note]
+    assert "lower learning_rate (now 30)" in told
+    fine = Ledger(1e8)
+    run(Student.load(student.source, adaptation=student.adaptation, seed=0), fine)
+    assert fine.notes == []
 
 
 def test_nothing_to_train_on_is_an_error(student: Student) -> None:

@@ -12,6 +12,7 @@ from stand_ins import HashingEncoder, LetterPool, make_seeds
 
 from harness.core.budget import Ledger
 from harness.core.spec import Adaptation
+from harness.errors import SpecError
 from harness.models.embed import Embedder
 from harness.models.finetune import FinetuneConfig
 from harness.models.student import Student
@@ -81,6 +82,13 @@ def selfteach(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Tra
 
 def test_spends_the_budget_within_two_percent(selfteach: Trained) -> None:
     assert 0.98 * LONGER <= selfteach.ledger.spent() <= LONGER
+
+
+@pytest.mark.parametrize("method", [SelfTeach, EvolInstruct])
+def test_a_budget_too_small_for_one_step_is_an_error(tiny_model: Path, tmp_path: Path, method: type) -> None:
+    """Embedding the seeds is paid for, so something has been spent, and still the student is as it was."""
+    with pytest.raises(SpecError, match=r"budget.train_flops: too small for one step of fine-tuning"):
+        Trained(tiny_model, tmp_path, method, budget=3e5)
 
 
 def test_the_share_for_evolving_is_kept(selfteach: Trained) -> None:
@@ -221,12 +229,14 @@ def test_without_a_verified_response_the_seeds_alone_train(tiny_model: Path, tmp
     assert trained.ledger.spent() >= 0.98 * BUDGET
 
 
-def test_a_budget_too_small_to_evolve_still_trains(tiny_model: Path, tmp_path: Path) -> None:
-    trained = Trained(tiny_model, tmp_path, budget=5e4)
+def test_a_budget_too_small_to_evolve_still_trains(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Embedder, "load", classmethod(lambda cls, source: HashingEncoder(flops_per_text=1e9)))
+    trained = Trained(tiny_model, tmp_path, budget=1e8)
+    assert trained.moved
     assert trained.entries == []
     assert trained.manifest["ended"].startswith("budget refused")
     assert not (tmp_path / "policy.safetensors").exists()
-    assert trained.ledger.spent() <= 5e4
+    assert trained.ledger.spent() <= 1e8
 
 
 def test_the_tune_account_is_charged_like_the_train_account(tiny_model: Path, tmp_path: Path) -> None:

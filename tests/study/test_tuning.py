@@ -1,14 +1,23 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
+from harness.core import plugins
+from harness.core.spec import load_study
 from harness.core.store import RunStore
 from harness.core.suite_spec import SuiteSpec
-from harness.errors import TrainingError
+from harness.errors import SpecError, TrainingError
+from harness.models.student import Student
+from harness.study.progress import ProgressWriter
+from harness.study.run import Layout, make_plan
+from harness.study.stage import StageTask
+from harness.study.training import run_tune_stage
 from harness.study.tuning import best, candidates, validation_score
 from tests.study.conftest import Workplace
 
@@ -49,3 +58,40 @@ def test_a_grid_without_one_trainable_candidate_says_why(tmp_path: Path) -> None
     found = candidates(store_of(tmp_path, metas), ["s0", "s1"])
     with pytest.raises(TrainingError, match=r"tuning of sft: no candidate of its grid could be trained \(diverged; too small\)"):
         best(found, "sft")
+
+
+@pytest.mark.parametrize(
+    ("refusal", "told"),
+    [
+        (SpecError("too small for one step", key="budget.train_flops", value=3e8), "tune.flops, its share: too small for one step"),
+        (TrainingError("the loss became nan"), "the loss became nan"),
+        (SpecError("expected a pool with answers", key="pool"), None),
+        (math.inf, "toy_sft diverged: the last update left weights that are not finite"),
+    ],
+)
+def test_a_candidate_that_cannot_be_trained_is_out_and_a_mistake_is_not(
+    workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Exception | float, told: str | None
+) -> None:
+    study = load_study(workplace.write(tune={"flops": 3e8, "grids": {"toy_sft": {"learning_rate": [1e-2]}}, "suites": ["toy_validation"]}))
+    plan = make_plan(study, Layout.of(1))
+    stage = next(stage for stage in plan.stages.values() if stage.kind == "tune")
+
+    def train(self: object, student: Student, *rest: object, **more: object) -> Student:
+        if isinstance(refusal, Exception):
+            raise refusal
+        with torch.no_grad():
+            student.trainable[-1].fill_(refusal)
+        return student
+
+    monkeypatch.setattr(plugins.load("methods", "toy_sft"), "train", train)
+    task = StageTask(tmp_path, study, stage, threads=1, planned_items=0)
+    progress = ProgressWriter(tmp_path / "progress", stage=stage.id, label="", kind="tune", unit="FLOPs", total=1)
+    for name in ("stage", "progress"):
+        (tmp_path / name).mkdir()
+    if told is None:
+        with pytest.raises(SpecError, match="expected a pool with answers"):
+            run_tune_stage(task, tmp_path / "stage", progress)
+        return
+    found = run_tune_stage(task, tmp_path / "stage", progress)
+    assert found["score"] is None
+    assert told in found["error"]
