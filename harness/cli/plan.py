@@ -83,6 +83,7 @@ def plan_command(
         "label_costs": _label_costs(earlier),
         "alpha_each": {claim.id: file.alpha / n_claims for file in files for claim in file.claims},
         "detectable": [as_record(row, costs) for row in plans],
+        "notes": study.notes,
     }
     if as_json:
         print_json(record)
@@ -103,6 +104,8 @@ def plan_command(
     )
     print_spend(writer, record["spend"], record["ranking_by_axis"])
     _print_labels(writer, record)
+    for note in study.notes:
+        say(writer, f"Note: {note}")
     if plans:
         power, alpha = (" or ".join(sorted({f"{value:g}" for value in values})) for values in _levels(files))
         _print_claims(writer, plans, costs, f"power {power} at alpha {alpha}/{n_claims} (Holm's strictest step over {n_claims} claims)")

@@ -70,8 +70,10 @@ def tracks(
     untrained method of the study; without one it starts at its first checkpoint.
 
     Raises:
-        NotTestableError: a run has no scored checkpoints, or no item of a task is scored at all of them.
+        NotTestableError: there is no task, a run has no scored checkpoints, or no item of a task is scored at all of them.
     """
+    if not tasks:
+        raise NotTestableError("the study scores no evaluation suite, only validation")
     untrained = [method for method in scores.methods if not is_trained(results.trials, method)]
     found: dict[tuple[str, int], Track] = {}
     for seed in seeds:

@@ -155,7 +155,9 @@ def test_a_second_run_computes_nothing(workplace: Workplace, featured: Path, cap
     assert spend["tokens"] > 0
 
 
-def test_tuned_settings_are_taken_by_a_later_study_where_it_sets_none_itself(workplace: Workplace, featured: Path) -> None:
+def test_tuned_settings_are_taken_by_a_later_study_where_it_sets_none_itself(
+    workplace: Workplace, featured: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     methods = [{"name": "toy_base"}, {"name": "toy_sft"}, {"name": "toy_sft", "variant": "own", "config": {"learning_rate": 0.5}}]
     study = load_study(workplace.write(tuned=str(featured), methods=methods))
     assert [method.config.get("learning_rate") for method in study.methods] == [None, 0.01, 0.5]
@@ -167,6 +169,8 @@ def test_tuned_settings_are_taken_by_a_later_study_where_it_sets_none_itself(wor
     assert len(other.notes) == 2
     assert "another pool: config {'families': ['vowels', 'consonants']}, here {'families': ['vowels']}" in other.notes[0]
     assert "another budget (train_flops): 300000000.0, here 400000000.0" in other.notes[1]
+    assert workplace.main("plan", workplace.write(tuned=str(featured), budget={"train_flops": 4e8})) == 0
+    assert "were found with another budget" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_cap_ends_training_before_it_is_passed_and_is_told(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:

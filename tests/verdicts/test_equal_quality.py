@@ -13,7 +13,7 @@ from scipy import stats
 from harness.verdicts.axes import axes_table
 from harness.verdicts.claims import ClaimFile
 from harness.verdicts.equal_quality import equal_quality_table
-from harness.verdicts.frames import Scores
+from harness.verdicts.frames import NotTestableError, Scores
 from harness.verdicts.judge import judge
 from harness.verdicts.tracks import quality_at, tracks
 
@@ -147,6 +147,12 @@ def test_what_cannot_be_told_says_why(frames, estimand, why):
     row = verdict(frames, **estimand)
     assert row["verdict"] == "not testable here"
     assert why in row["why"]
+
+
+def test_a_study_of_validation_alone_says_that_nothing_is_judged():
+    frames = run({"a": [0.5], "b": [0.5]})
+    with pytest.raises(NotTestableError, match="scores no evaluation suite"):
+        tracks(frames, Scores(frames), ["a", "b"], [0], [])
 
 
 def test_one_seed_speaks_of_two_runs():
