@@ -105,12 +105,15 @@ def _text(rows: Sequence[dict[str, Any]], winners: dict[str, str], why: str) -> 
         )
     untold = [row["axis"] for row in rows if row["axis"] not in winners]
     rest = f" No ranking on {', '.join(untold)}." if untold else ""
+    leaders = [{entry["method"] for entry in row["ranking"] if entry["tied_with_best"]} for row in rows if row["ranking"]]
     if len(set(winners.values())) == 1:
-        return f"The highest score is {next(iter(winners.values()))}'s at equal spend on every axis ranked ({', '.join(winners)}).{rest}"
+        winner = next(iter(winners.values()))
+        rivals = set.intersection(*leaders) - {winner}
+        doubt = f" On none of them is it told apart from {' and '.join(sorted(rivals))}." if rivals else ""
+        return f"The highest score is {winner}'s at equal spend on every axis ranked ({', '.join(winners)}).{doubt}{rest}"
     by_method: dict[str, list[str]] = {}
     for axis, method in winners.items():
         by_method.setdefault(method, []).append(axis)
     told = "; ".join(f"{method} at equal {', '.join(names)}" for method, names in by_method.items())
-    leaders = [{entry["method"] for entry in row["ranking"] if entry["tied_with_best"]} for row in rows if row["ranking"]]
     doubt = " On no axis are these winners told apart from each other." if all(set(by_method) <= tied for tied in leaders) else ""
     return f"The highest score changes with the axis: {told}.{doubt}{rest}"

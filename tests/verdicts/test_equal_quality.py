@@ -200,6 +200,14 @@ def test_the_winner_by_axis_is_found_where_spending_differs():
     assert by_axis["usd"]["spend"] == {"a": 10, "b": 100}
 
 
+def test_a_winner_by_nothing_is_no_winner_in_words():
+    equal = axes_table(*(lambda frames: (frames, Scores(frames)))(run({"a": [0.5, 0.5], "b": [0.5, 0.5]})), ["exam"])
+    assert "On none of them is it told apart from b." in equal["text"]
+    clear = axes_table(*(lambda frames: (frames, Scores(frames)))(run({"a": [0.8, 0.81, 0.8], "b": [0.5, 0.51, 0.5]})), ["exam"])
+    assert clear["text"].startswith("The highest score is a's at equal spend on every axis ranked")
+    assert "told apart" not in clear["text"]
+
+
 def test_without_checkpoints_only_matched_axes_have_an_answer():
     frames = run({"a": [0.5, 0.52], "b": [0.6, 0.6]}, usd={"a": 10.0, "b": 100.0})
     frames.checkpoints = frames.checkpoints.iloc[:0]
