@@ -21,7 +21,7 @@ from torch import nn
 
 from baselines.estimates import dpo_loss, reply_sums
 from baselines.logprobs import MicroBatches, response_counts, token_logprobs
-from baselines.preferences import Pair, PreferenceConfig, collect_preferences, tokenized
+from baselines.preferences import Pair, PreferenceConfig, check_source, collect_preferences, tokenized
 from baselines.stages import about_preferences, paid_for, top_up, warm_start, write_json
 from harness.core.budget import Ledger
 from harness.core.pool import TaskPool
@@ -78,6 +78,7 @@ class DPO:
         """
         budget = ledger.remaining()
         data_rng, sample_rng, order_rng = rng.spawn(3)
+        check_source(pool, rng=sample_rng)
         bought = warm_start(student, pool, ledger, config=config, budget=budget, rng=data_rng)
         found = collect_preferences(
             student,

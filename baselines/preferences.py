@@ -75,6 +75,17 @@ def tokenized(student: Student, preference: Preference) -> Pair:
     return tokenize(student, turns, preference.chosen), tokenize(student, turns, preference.rejected)
 
 
+def check_source(pool: TaskPool, *, rng: np.random.Generator) -> None:
+    """Asks a pool with preferences of its own for none of them, so that one without a table refuses before anything is spent.
+
+    Raises:
+        SpecError: the pool cannot compare anything.
+    """
+    source: Any = getattr(pool, "given_preferences", None)
+    if source:
+        source(0, rng=rng)
+
+
 def collect_preferences(
     student: Student,
     pool: TaskPool,

@@ -14,7 +14,7 @@ from pydantic import model_validator
 
 from baselines.objectives import OptimiseConfig
 from baselines.policy_gradient import optimise
-from baselines.preferences import Labeller, PreferenceConfig, collect_preferences
+from baselines.preferences import Labeller, PreferenceConfig, check_source, collect_preferences
 from baselines.reward_model import RewardConfig, RewardModel, fit, pair_flops
 from baselines.stages import about_preferences, clean_accuracy, paid_for, top_up, warm_start, write_json
 from harness.core.budget import Ledger
@@ -68,6 +68,8 @@ def train_by_reward(
     """
     budget = ledger.remaining()
     data_rng, sample_rng, reward_rng = rng.spawn(3)
+    if label is None:
+        check_source(pool, rng=sample_rng)
     bought = warm_start(student, pool, ledger, config=config, budget=budget, rng=data_rng)
     preferences = collect_preferences(
         student,

@@ -15,6 +15,7 @@ import torch
 import baselines.dpo
 from baselines.dpo import DPO, DPOConfig, optimise_directly, pair_losses, referred, sequence_logprobs
 from baselines.preferences import tokenized
+from baselines.rlhf import RLHF
 from harness.core.budget import Ledger
 from harness.core.records import Preference
 from harness.core.spec import Adaptation
@@ -22,6 +23,7 @@ from harness.errors import SpecError, TrainingError
 from harness.models.examples import update_flops
 from harness.models.student import Student
 from harness.seeds import generator
+from tasks.dataset_pool import DatasetPool, DatasetPoolConfig
 from tasks.pool import MixedPool, MixedPoolConfig
 
 
@@ -213,3 +215,14 @@ def test_memory_that_runs_out_on_the_last_flops_ends_it_and_keeps_what_was_learn
     assert done[:2] == [4, 4]
     assert ledger.spent() <= ledger.train_flops
     assert not student.model.training
+
+
+@pytest.mark.parametrize("method", [DPO, RLHF])
+def test_a_pool_that_cannot_compare_is_refused_before_anything_is_spent(tiny_model: Path, tmp_path: Path, method: type[DPO | RLHF]) -> None:
+    (tmp_path / "demos.jsonl").write_text('{"prompt": "Say a.", "completion": "a"}\n')
+    config = DatasetPoolConfig.model_validate({"demonstrations": {"source": f"file:{tmp_path / 'demos.jsonl'}"}})
+    student, ledger, _ = make(tiny_model, 3e10)
+    pool = DatasetPool(config, ledger=ledger, rng=generator("test"), ngrams=frozenset())
+    with pytest.raises(SpecError, match=r"pool.config.preferences: this pool has no annotators"):
+        method().train(student, pool, ledger, rng=generator("dpo"), config=method.Config(), out=tmp_path)  # type: ignore[arg-type]
+    assert ledger.spent() == 0
