@@ -19,6 +19,7 @@ from torch import nn
 from harness.core.budget import Ledger
 from harness.errors import SourceError
 from harness.models.meter import Meter, meter
+from harness.models.progress import quiet_progress
 from harness.models.sources import resolve
 
 DEFAULT_EMBEDDER = "minilm-l6-v2"
@@ -53,8 +54,9 @@ class Embedder:
 
         folder = resolve(source)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+            with quiet_progress():
+                tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+                model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
         except (OSError, ValueError) as error:
             raise SourceError(f"{source}: no sentence encoder that transformers can load in {folder} ({error})") from error
         device = "cuda" if torch.cuda.is_available() else "cpu"

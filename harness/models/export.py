@@ -11,7 +11,8 @@ from typing import Literal, get_args
 import torch
 
 from harness.errors import SpecError, StoreError
-from harness.models.student import Student, quiet_progress
+from harness.models.progress import quiet_progress
+from harness.models.student import Student
 
 WeightType = Literal["float32", "bfloat16", "float16"]
 WEIGHT_TYPES: tuple[WeightType, ...] = get_args(WeightType)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -74,6 +74,7 @@ def generate_tokens(
     eos_ids: Sequence[int],
     pad_id: int,
     prefix_caches: PrefixCaches | None = None,
+    stopped: Callable[[Sequence[int]], bool] | None = None,
 ) -> list[list[list[int]]]:
     """Samples `n` replies to each prompt.
 
@@ -86,6 +87,7 @@ def generate_tokens(
         seed: of the sampling; equal arguments and seed give equal replies on one machine and thread count.
         prefix_caches: remembers prefixes from call to call; valid only as long as the model's weights do not change. Within a call every
             prefix is computed once at most, however little the caches keep.
+        stopped: whether a reply so far needs no more tokens. Asked now and then, so that some tokens may follow its first yes.
     Returns:
         Per prompt, n lists of new token ids, the end token included where one was made, padding removed.
     """
@@ -114,7 +116,8 @@ def generate_tokens(
             uses.subtract(rows[index][0] for index in batch)
             held = {prefix: rows_held for prefix, rows_held in held.items() if uses[prefix] > 0}
             ids_B_T, mask_B_T = ids_U_T.repeat_interleave(n, 0), mask_U_T.repeat_interleave(n, 0)
-            for row, new in enumerate(_continued(model, ids_B_T, mask_B_T, cache, max_new_tokens, list(eos_ids), pad_id, options)):
+            continued = _continued(model, ids_B_T, mask_B_T, cache, max_new_tokens, list(eos_ids), pad_id, options, stopped)
+            for row, new in enumerate(continued):
                 replies[batch[row // n]].append(new)
     return replies
 
@@ -191,8 +194,9 @@ def _continued(
     eos_ids: list[int],
     pad_id: int,
     options: dict[str, Any],
+    stopped: Callable[[Sequence[int]], bool] | None,
 ) -> list[list[int]]:
-    """Per row its new tokens. Sampled in stretches, after each of which the rows that ended leave the batch and cost nothing more."""
+    """Per row its new tokens. Sampled in stretches; rows that ended or stopped in one leave the batch and cost nothing more."""
     replies: list[list[int]] = [[] for _ in ids_B_T]
     alive = list(range(len(replies)))
     stretch, left = FIRST_STRETCH, max_new_tokens
@@ -211,7 +215,7 @@ def _continued(
         going = []
         for position, (row, new) in enumerate(zip(alive, new_B_t, strict=True)):
             replies[row] += _cut(new, eos_ids)
-            if replies[row][-1] not in eos_ids:
+            if replies[row][-1] not in eos_ids and not (stopped and stopped(replies[row])):
                 going.append(position)
         alive, left, stretch = [alive[position] for position in going], left - length, min(2 * stretch, LAST_STRETCH)
         if alive and left:

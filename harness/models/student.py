@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,6 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
 from harness.core.budget import Ledger
 from harness.core.records import Completion, Message
@@ -29,6 +29,7 @@ from harness.models.engines.transformers_engine import TransformersEngine
 from harness.models.engines.vllm_engine import VllmEngine
 from harness.models.generation import PrefixCaches
 from harness.models.meter import Meter, meter, transformer_body
+from harness.models.progress import quiet_progress
 from harness.models.sources import resolve
 
 STUDENT_FILE = "student.json"
@@ -227,6 +228,7 @@ class Student:
             temperature=temperature,
             seed=seed,
             prefix_caches=prefix_caches,
+            stopped=(lambda ids: self._stop_at(ids, stop) is not None) if stop else None,
         )
         return [[self._completion(ids, stop) for ids in replies_n] for replies_n in replies_N_n]
 
@@ -243,10 +245,20 @@ class Student:
         return self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.eos_ids[0]
 
     def _completion(self, ids: list[int], stop: Sequence[str]) -> Completion:
-        finished = bool(ids) and ids[-1] in self.eos_ids
-        text = self.tokenizer.decode(ids, skip_special_tokens=True)
-        cuts = [text.index(mark) for mark in stop if mark and mark in text]
-        return Completion(text[: min(cuts)] if cuts else text, len(ids), finished or bool(cuts), tuple(ids))
+        if self._stop_at(ids, stop) is None:
+            return Completion(self._text(ids), len(ids), bool(ids) and ids[-1] in self.eos_ids, tuple(ids))
+        # Nothing behind the first stop string counts: how many tokens follow it depends on when the engine looked.
+        count = 1 + bisect_left(range(1, len(ids)), True, key=lambda length: self._stop_at(ids[:length], stop) is not None)
+        kept = ids[:count]
+        return Completion(self._text(kept)[: self._stop_at(kept, stop)], count, True, tuple(kept))
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def _stop_at(self, ids: Sequence[int], stop: Sequence[str]) -> int | None:
+        """Where in the reply's text its first stop string begins."""
+        text = self._text(ids) if stop else ""
+        return min((text.index(mark) for mark in stop if mark and mark in text), default=None)
 
     def frozen_body(self, *, trainable: bool = False) -> nn.Module:
         """A copy of the body as it is now, adapters included: a reference model, or (`trainable`) a reward model's start."""
@@ -318,18 +330,6 @@ def _lora_config(adaptation: Adaptation) -> LoraConfig:
     return LoraConfig(
         r=adaptation.rank, lora_alpha=adaptation.alpha, lora_dropout=adaptation.dropout, target_modules="all-linear", task_type="CAUSAL_LM"
     )
-
-
-@contextlib.contextmanager
-def quiet_progress() -> Iterator[None]:
-    """Silences transformers' progress bars while the block lasts."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
 
 
 def _read(folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -14,9 +14,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.errors import SourceError, SpecError
 from harness.models.engines.base import ENGINES, EngineName
+from harness.models.progress import quiet_progress
 from harness.models.registry import KNOWN
 from harness.models.sources import resolve
-from harness.models.student import STUDENT_FILE, Student, default_device, quiet_progress
+from harness.models.student import STUDENT_FILE, Student, default_device
 from harness.scoring.engine import StudentEngine
 
 NAME = "selfteach"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol, get_args
 
 from harness.models.generation import PrefixCaches
@@ -33,6 +33,7 @@ class Engine(Protocol):
         temperature: float,
         seed: int,
         prefix_caches: PrefixCaches | None = None,
+        stopped: Callable[[Sequence[int]], bool] | None = None,
     ) -> list[list[list[int]]]:
         """Samples `n` replies to each prompt; see `harness.models.generation.generate_tokens`.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,6 +32,7 @@ class TransformersEngine:
         temperature: float,
         seed: int,
         prefix_caches: PrefixCaches | None = None,
+        stopped: Callable[[Sequence[int]], bool] | None = None,
     ) -> list[list[list[int]]]:
         """See `Engine`."""
         student = self.student
@@ -48,6 +49,7 @@ class TransformersEngine:
                 eos_ids=student.eos_ids,
                 pad_id=student.pad_id,
                 prefix_caches=prefix_caches,
+                stopped=stopped,
             )
 
     def score_pairs(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[PairScore]:

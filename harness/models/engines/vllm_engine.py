@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,8 +77,10 @@ class VllmEngine:
         temperature: float,
         seed: int,
         prefix_caches: PrefixCaches | None = None,
+        stopped: Callable[[Sequence[int]], bool] | None = None,
     ) -> list[list[list[int]]]:
-        """See `Engine`. `prefix_caches` itself stays empty: given, what earlier calls have computed may be used again.
+        """See `Engine`. `prefix_caches` itself stays empty: given, what earlier calls have computed may be used again. `stopped` is not
+        asked: the worker sees no callback, and replies come back whole.
 
         Raises:
             EngineError: a prompt with its reply is longer than the engine's limit; the process could not start or has ended.
