@@ -65,7 +65,8 @@ def fold_effect(folds: Mapping[str, TaskScores], *, null: float = 0.0, level: fl
     Raises:
         SpecError: fewer than 2 folds or seeds, folds on different seeds, or a fold with fewer than 2 complete items or clusters.
     """
-    complete, n_dropped = _complete(folds)
+    complete = complete_folds(folds)
+    n_dropped = sum(fold.values_S_N_P.shape[1] - complete[name].values_S_N_P.shape[1] for name, fold in folds.items())
     these = contrast(moments(list(complete.values())), (1, -1), null=null, level=level, score_range=score_range, n_dropped=n_dropped)
     cells_S_K = np.stack([(fold.values_S_N_P[..., 0] - fold.values_S_N_P[..., 1]).mean(axis=1) for fold in complete.values()], axis=1)
     seed, fold, residual = _contributions(cells_S_K)
@@ -96,7 +97,12 @@ def _contributions(cells_S_K: FloatArray) -> tuple[float, float, float]:
     return float(cells_S_K.mean(axis=1).var(ddof=1)) / n_seeds, float(cells_S_K.mean(axis=0).var(ddof=1)) / n_folds, residual
 
 
-def _complete(folds: Mapping[str, TaskScores]) -> tuple[dict[str, TaskScores], int]:
+def complete_folds(folds: Mapping[str, TaskScores]) -> dict[str, TaskScores]:
+    """The items that have every score.
+
+    Raises:
+        SpecError: see `fold_effect`.
+    """
     if len(folds) < 2:
         raise SpecError("at least 2 folds are needed", key="folds", value=len(folds))
     shapes = {fold.values_S_N_P.shape[0::2] for fold in folds.values()}
@@ -105,9 +111,7 @@ def _complete(folds: Mapping[str, TaskScores]) -> tuple[dict[str, TaskScores], i
     if next(iter(shapes))[0] < 2:
         raise SpecError("at least 2 training seeds are needed: one training of each cannot tell the method from the run", key="folds")
     kept: dict[str, TaskScores] = {}
-    n_dropped = 0
     for name, fold in folds.items():
         keep_N = complete_items(fold.values_S_N_P)
-        n_dropped += int((~keep_N).sum())
         kept[name] = TaskScores(fold.values_S_N_P[:, keep_N], None if fold.clusters_N is None else np.asarray(fold.clusters_N)[keep_N])
-    return kept, n_dropped
+    return kept

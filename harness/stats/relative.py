@@ -69,7 +69,7 @@ def ratio(
         return abs(there.estimate) - half
 
     step = max(centre.interval[1] - centre.interval[0], 1e-12) / below.estimate
-    interval = (_root(excess, value, -step), _root(excess, value, step)) if centre.se > 0 else (value, value)
+    interval = (root_of(excess, value, -step), root_of(excess, value, step)) if centre.se > 0 else (value, value)
     same = ratio_tails(moments, 1.0, top, bottom, score_range=score_range)
     return RatioEstimate(
         value, centre.se / below.estimate, centre.df, interval, level, min(1.0, 2 * min(same)),
@@ -128,7 +128,12 @@ def _times(parts: Components, factor: float) -> Components:
     return Components(parts.seed * factor, parts.item * factor, parts.residual * factor)
 
 
-def _root(excess: Callable[[float], float], start: float, step: float) -> float:
+def root_of(excess: Callable[[float], float], start: float, step: float) -> float:
+    """Where `excess` turns positive, going from `start` in the direction of `step`.
+
+    Raises:
+        RatioUndefinedError: nowhere near.
+    """
     for _ in range(60):
         if excess(start + step) > 0:
             return float(optimize.brentq(excess, start, start + step, xtol=1e-12, rtol=1e-10))

@@ -34,7 +34,8 @@ class Estimand(_Strict):
     comparisons), `queries` (calls of an external model) per training run; `curve` mean of a training curve over its last part;
     `cost_at_equal_quality` (on `axis`), `queries_at_equal_quality` what is spent until the comparator's final quality is reached, in
     studies that keep checkpoints; `membership_auc` of a membership-inference attack on each trained student (suite holistic).
-    `leave_one_family_out` and `transfer` need runs that a plain study does not make.
+    `leave_one_family_out` on the families that a study with `folds` leaves out of training, one after another.
+    `transfer` needs runs that no study makes yet.
     """
 
     kind: Literal[

@@ -12,10 +12,13 @@ import pandas as pd
 from harness.core.records import CLEAN
 from harness.stats.cost_quality import cost_ratio_tails
 from harness.stats.crossed import Components, Moments, contrast, moments, seed_moments
+from harness.stats.fold_ratio import against, design_components, fold_ratio, tails
+from harness.stats.folds import FoldEffect, complete_folds, fold_effect
 from harness.stats.intervals import wilson_mean
 from harness.stats.relative import RatioEstimate, RatioUndefinedError, power_product, power_product_tails, ratio, ratio_tails
 from harness.verdicts.claims import NO_EFFECT, Estimand, Reading
 from harness.verdicts.equal_quality import NO_CHECKPOINTS, equal_quality
+from harness.verdicts.folds import fold_scores
 from harness.verdicts.frames import PERTURBED, Column, Frames, NotTestableError, Scores
 from harness.verdicts.membership import membership_auc
 from harness.verdicts.tracks import AXES, has_checkpoints
@@ -23,8 +26,8 @@ from harness.verdicts.tracks import AXES, has_checkpoints
 COUNTED = ("cost_usd", "human_s", "labels", "queries")
 UNITS = {"cost_usd": "USD", "human_s": "s", "labels": "labels", "queries": "queries"}
 LAST_SHARE = 0.25
+NO_FOLDS = "leave-one-family-out cross-validation needs a training run for each family left out; this study makes none (`folds`)"
 NEEDS_MORE = {
-    "leave_one_family_out": "leave-one-family-out cross-validation needs a training run for each family left out; this study makes none",
     "transfer": "transfer needs a second student trained on the corpus that the first one's run wrote; a study trains one student",
 }
 
@@ -86,6 +89,8 @@ def effect(reading: Reading, treatment: str, comparator: str, results: Frames, s
     if kind == "membership_auc":
         fitted = seed_moments(membership_auc(treatment, comparator, results, seeds))
         return _complete(_measured(reading, fitted, level).settled(reading), comparator, fitted, fitted.n_items, ())
+    if kind == "leave_one_family_out":
+        return _left_out_effect(reading, treatment, comparator, results, level)
     if reading.estimand.at_equal_quality:
         return _equal_quality_effect(reading, treatment, comparator, results, scores, seeds, level)
     return _score_effect(reading, treatment, comparator, scores, seeds, level)
@@ -154,6 +159,28 @@ def _score_effect(reading: Reading, treatment: str, comparator: str, scores: Sco
     found = _measured(reading, fitted, level)
     n_total = sum(part.n_total for part in shared)
     return _complete(found, comparator, fitted, n_total, tuple(tasks))
+
+
+def _left_out_effect(reading: Reading, treatment: str, comparator: str, results: Frames, level: float) -> Effect:
+    """Over the families that folds left out of training, as a sample of families; their training sets' overlap is allowed for."""
+    if results.folds.empty:
+        raise NotTestableError(NO_FOLDS)
+    info = results.study["tasks"]
+    folds = fold_scores(results.fold_samples, info, treatment, comparator)
+    if not folds:
+        raise NotTestableError(f"{treatment} and {comparator} have fewer than 2 families left out, or 2 seeds, that both are scored on")
+    whole = fold_effect(folds, level=level)
+    values = tuple(float(np.mean([scores.values_S_N_P[..., side].mean() for scores in complete_folds(folds).values()])) for side in (0, 1))
+    if reading.measure == "absolute":
+        told = tuple(tails(whole, null) for null in (0.0, *_bounds(reading)))
+        parts = design_components(whole)
+        found = _Measured(whole.estimate, whole.interval, whole.p_value, told, parts, (values[0], values[1]), "folds", False, False)
+    else:
+        shift = 1.0 - NO_EFFECT[reading.measure]
+        ratios = _ratio(lambda: fold_ratio(folds, level=level))
+        told = tuple(tails(against(folds, rho)) for rho in (1.0, *(bound + shift for bound in _bounds(reading))))
+        found = _ratio_measured(ratios, shift, told, (values[0], values[1]), False, False)
+    return _complete(found, comparator, whole, whole.n_items + whole.n_dropped, tuple(whole.per_fold))
 
 
 Tails = tuple[float, float]
@@ -317,7 +344,7 @@ def _equal_quality_effect(
     )
 
 
-def _complete(found: _Measured, comparator: str, fitted: Moments, n_total: int, tasks: tuple[str, ...]) -> Effect:
+def _complete(found: _Measured, comparator: str, fitted: Moments | FoldEffect, n_total: int, tasks: tuple[str, ...]) -> Effect:
     none, threshold, *low = found.tails
     return Effect(
         comparator=comparator,

@@ -50,16 +50,30 @@ def _scored(samples: pd.DataFrame, tasks: Mapping[str, Mapping[str, Any]]) -> pd
     return mine[["task", "method", "seed", "fold", "sample_id", "cluster"]].assign(value=value)
 
 
+def fold_scores(samples: pd.DataFrame, tasks: Mapping[str, Mapping[str, Any]], first: str, second: str) -> dict[str, TaskScores]:
+    """Per left-out family the scores (S, N, 2) of two methods in the seeds they share; {} without 2 seeds and 2 such families.
+
+    Args:
+        samples, tasks: see `fold_effects`.
+    """
+    return _arrays(_scored(samples, tasks), first, second) if len(samples) else {}
+
+
 def _effect(scored: pd.DataFrame, first: str, second: str, level: float) -> FoldEffect | None:
+    usable = _arrays(scored, first, second)
+    return fold_effect(usable, level=level) if usable else None
+
+
+def _arrays(scored: pd.DataFrame, first: str, second: str) -> dict[str, TaskScores]:
     pair = scored[scored["method"].isin([first, second])]
     whole = pair.groupby(["fold", "seed"])["method"].nunique().unstack("seed") == 2
     seeds = list(whole.columns[whole.any()])
     folds = [str(fold) for fold in whole.index[whole[seeds].all(axis=1)]]
     if len(seeds) < 2 or len(folds) < 2:
-        return None
+        return {}
     arrays = {fold: _array(pair[(pair["fold"] == fold) & pair["seed"].isin(seeds)], first, second) for fold in folds}
     usable = {fold: array for fold, array in arrays.items() if _clusters(array) >= 2}
-    return fold_effect(usable, level=level) if len(usable) > 1 else None
+    return usable if len(usable) > 1 else {}
 
 
 def _array(rows: pd.DataFrame, first: str, second: str) -> TaskScores:

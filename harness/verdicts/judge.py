@@ -17,7 +17,7 @@ from typing import Any
 from harness.stats.multiplicity import benjamini_hochberg, holm
 from harness.stats.power import MOST_SEEDS, designs_needed, mde
 from harness.verdicts.claims import NO_EFFECT, Claim, ClaimFile, Reading
-from harness.verdicts.estimands import NEEDS_MORE, Effect, effect, unit
+from harness.verdicts.estimands import NEEDS_MORE, NO_FOLDS, Effect, effect, unit
 from harness.verdicts.frames import Frames, NotTestableError, Scores, TaskInfo, compute_spread
 from harness.verdicts.wording import amount, explain, metric_text
 
@@ -152,7 +152,12 @@ def _estimate(claim: Claim, reading: Reading, results: Frames, scores: Scores, a
 def _require_matched(treatment: str, comparator: str, reading: Reading, results: Frames) -> None:
     if reading.estimand.kind in _COMPUTE_FREE:
         return
-    spread, owner = compute_spread(results.trials, [treatment, comparator])
+    trials = results.trials
+    if reading.estimand.kind == "leave_one_family_out":
+        if results.folds.empty:
+            raise NotTestableError(NO_FOLDS)
+        trials = results.folds
+    spread, owner = compute_spread(trials, [treatment, comparator])
     if not spread <= MATCH_TOLERANCE:
         raise NotTestableError(
             f"compute was not matched: {owner} missed its budget by {spread:.1%} (up to {MATCH_TOLERANCE:.0%} is allowed)"
@@ -287,12 +292,14 @@ def _distance(found: Effect, reading: Reading) -> float:
 
 def _evidence(row: _Judged, results: Frames, scores: Scores) -> list[str]:
     estimand = row.reading.estimand
+    left_out = estimand.kind == "leave_one_family_out"
+    trials = results.folds if left_out else results.trials
     columns = ["train_stage", "checkpoint_stage", "score_stage"] if estimand.at_equal_quality else ["train_stage"]
-    columns = ["score_stage"] if estimand.scored else columns
+    columns = ["score_stage"] if estimand.scored or left_out else columns
     stages: dict[str, None] = {}
     for comparator in row.reading.comparators:
         pair = [row.claim.treatment, comparator]
-        used = results.trials[results.trials["seed"].isin(scores.seeds(pair))]
+        used = trials[trials["seed"].isin(scores.seeds(pair))]
         for method in pair:
             stages |= dict.fromkeys(str(stage) for column in columns for stage in used.loc[used["method"] == method, column].dropna())
     return list(stages)

@@ -46,6 +46,8 @@ class OneCheckpoint:
     curves: pd.DataFrame = field(default_factory=pd.DataFrame)
     checkpoints: pd.DataFrame = field(default_factory=pd.DataFrame)
     checkpoint_samples: pd.DataFrame = field(default_factory=pd.DataFrame)
+    folds: pd.DataFrame = field(default_factory=pd.DataFrame)
+    fold_samples: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def robustness_of_samples(samples: pd.DataFrame, tasks: TaskInfo, *, label: str = "model") -> dict[str, Any]:

@@ -18,7 +18,7 @@ _QUANTITIES = {
     "cost_usd": "dollars per training run: device and labels at the study's prices",
     "human_s": "seconds of human labelling per training run, at the study's assumed time a label",
     "labels": "human labels per training run: demonstrations and comparisons",
-    "leave_one_family_out": "mean score on the task family left out of training",
+    "leave_one_family_out": "mean score on task families left out of training",
     "queries": "calls of a model other than the student per training run",
     "transfer": "mean score of another student, trained on this one's corpus",
     "membership_auc": "area under the ROC curve of a membership-inference attack (0.5: members cannot be told)",
@@ -60,6 +60,8 @@ def metric_text(estimand: Estimand, tasks: Sequence[str]) -> str:
         axis = "queries" if estimand.kind == "queries_at_equal_quality" else estimand.axis
         on = f" (mean score over {', '.join(tasks)})" if tasks else ""
         return f"{AXES[axis].words}, until the comparator's final quality is reached{on}"
+    if estimand.kind == "leave_one_family_out" and tasks:
+        return f"{quantity} (mean over {', '.join(tasks)}, each left out in turn)"
     if not estimand.scored or estimand.kind in NEEDS_MORE:
         return quantity
     where = f"mean over {', '.join(tasks)}" if tasks else f"suite {estimand.suite}" if estimand.suite else "all suites"

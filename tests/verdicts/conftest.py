@@ -64,7 +64,10 @@ def made_run(
                         }
                         for item, value in enumerate(values)
                     ]  # fmt: skip
-    return SimpleNamespace(study={"tasks": TASKS}, trials=pd.DataFrame(trials), samples=pd.DataFrame(samples))
+    none = pd.DataFrame()
+    return SimpleNamespace(
+        study={"tasks": TASKS}, trials=pd.DataFrame(trials), samples=pd.DataFrame(samples), folds=none, fold_samples=none
+    )  # fmt: skip
 
 
 @pytest.fixture(name="made_run")

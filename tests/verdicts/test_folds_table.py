@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,9 @@ import pytest
 
 from harness.stats.crossed import TaskScores
 from harness.stats.folds import fold_effect
+from harness.verdicts.claims import Claim, ClaimFile
 from harness.verdicts.folds import fold_effects
+from harness.verdicts.judge import judge
 
 INFO = {"held_out": {"metric": "correct", "higher_is_better": True}, "errors": {"metric": "rate", "higher_is_better": False}}
 
@@ -74,3 +77,47 @@ def test_a_fold_that_lacks_a_run_is_left_out_and_too_few_give_no_row() -> None:
     assert fold_effects(frame[frame.seed == 0], INFO) == []
     assert fold_effects(frame[frame.fold == "f0"], INFO) == []
     assert fold_effects(frame.iloc[:0], INFO) == []
+
+
+def claim(**reading: Any) -> ClaimFile:
+    content = {
+        "name": "on new families", "primary": True, "comparators": ["b"], "estimand": {"kind": "leave_one_family_out"}, "threshold": 0.15,
+        "measure": "relative",
+    }  # fmt: skip
+    return ClaimFile(claims=[Claim(id="new", sentence="s", source="s", treatment="a", readings=[{**content, **reading}])])
+
+
+def folded_run(made_run: Any, shares: Mapping[str, float], **options: int) -> Any:
+    run = made_run({"a": 0.5, "b": 0.5}, items=10, seeds=(0, 1, 2))
+    run.fold_samples = fold_samples(shares, **options)
+    run.folds = pd.concat([run.trials.assign(fold=fold) for fold in run.fold_samples.fold.unique()])
+    run.study = {"tasks": {**run.study["tasks"], "held_out": INFO["held_out"] | {"suite": "pool_validation", "chance": None}}}
+    return run
+
+
+def test_a_claim_on_families_left_out_is_judged_from_the_folds(made_run: Any) -> None:
+    run = folded_run(made_run, {"a": 0.8, "b": 0.3}, folds=6, items=60)
+    (row,) = judge(run, claim())
+    assert row["verdict"] == "met"
+    expected = run.fold_samples[run.fold_samples.metric == "correct"].groupby("method")["value"].mean()
+    assert row["effect"] == pytest.approx(expected["a"] / expected["b"] - 1)
+    assert (row["n_seeds"], row["n_items"], row["tasks"]) == (3, 360, [f"f{fold}" for fold in range(6)])
+    assert "left out" in row["metric_text"]
+    (points,) = judge(run, claim(measure="absolute", threshold=0.2))
+    (pair,) = fold_effects(run.fold_samples, run.study["tasks"])
+    assert points["interval"] == pytest.approx(pair["interval"])
+    assert points["verdict"] == "met"
+    (reverse,) = judge(run, claim(measure="absolute", direction="lower", threshold=-0.2))
+    assert reverse["verdict"] == "contradicted"
+
+
+def test_folds_that_missed_their_budget_or_are_too_few_are_not_judged(made_run: Any) -> None:
+    run = folded_run(made_run, {"a": 0.8, "b": 0.3})
+    run.folds.loc[run.folds.method == "a", "train_flops"] *= 0.9
+    (row,) = judge(run, claim())
+    assert row["verdict"] == "not testable here"
+    assert "missed its budget" in row["why"]
+    (row,) = judge(folded_run(made_run, {"a": 0.8, "b": 0.3}, folds=1), claim())
+    assert "fewer than 2 families" in row["why"]
+    (row,) = judge(folded_run(made_run, {"a": 0.3, "b": 0.0}), claim())
+    assert "a relative effect is undefined here" in row["why"]
