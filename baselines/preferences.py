@@ -186,8 +186,8 @@ def _check(found: Preferences, max_flops: float, exhausted: bool) -> None:
     if len(found.pairs) < 2:
         if exhausted or any(found.dropped().values()):
             raise TrainingError(f"nothing to prefer: {found.in_words()}, {len(found.pairs)} are left")
-        message = "too small: preference_share of it does not pay for two preference pairs"
-        raise SpecError(message, key="budget.train_flops", value=max_flops)
+        message = f"too small: preference_share of it, {max_flops:.3g} FLOPs, does not pay for two preference pairs"
+        raise SpecError(message, key="budget.train_flops")
     for side in ("chosen", "rejected"):
         empty = sum(not getattr(pair, side).strip() for pair in found.pairs)
         if empty == len(found.pairs):

@@ -44,7 +44,10 @@ class SFT:
 
 
 def demonstrations(pool: TaskPool, rng: np.random.Generator, limit: int | None) -> list[Example] | Iterator[Example]:
-    """The seeds and then bought demonstrations: a list of `limit` bought ones, or an endless iterator that buys one as it is drawn."""
+    """The seeds and then bought demonstrations: a list of `limit` bought ones, or an endless iterator that buys one as it is drawn.
+
+    Where a cap refuses a label, the iterator goes round what it has.
+    """
     seeds: list[Example] = [([{"role": "user", "content": d.instruction.text}], d.response) for d in pool.seeds()]
     if limit is None:
         return _endless(seeds, pool, rng)
@@ -54,9 +57,14 @@ def demonstrations(pool: TaskPool, rng: np.random.Generator, limit: int | None) 
 
 def _endless(seeds: list[Example], pool: TaskPool, rng: np.random.Generator) -> Iterator[Example]:
     yield from seeds
+    had = list(seeds)
     while True:
         try:
             (demonstration,) = pool.demonstrations(1, rng=rng)
         except CapReached:
-            return  # what is bought is trained on, and no more
-        yield [{"role": "user", "content": demonstration.instruction.text}], demonstration.response
+            break
+        had.append(([{"role": "user", "content": demonstration.instruction.text}], demonstration.response))
+        yield had[-1]
+    while had:  # a cap on labels is no cap on compute: what there is comes round again
+        for index in rng.permutation(len(had)):
+            yield had[index]

@@ -10,7 +10,7 @@ import torch
 
 from baselines.base import Base, BaseConfig
 from baselines.sft import SFT, SFTConfig
-from harness.core.budget import Ledger
+from harness.core.budget import Caps, Ledger
 from harness.core.spec import Adaptation
 from harness.models.student import Student
 from harness.seeds import generator
@@ -41,6 +41,20 @@ def test_more_compute_buys_more_labels(tiny_model: Path, tmp_path: Path) -> None
         SFT().train(student, pool, ledger, rng=np.random.default_rng(0), config=SFTConfig(), out=tmp_path)
         counts.append(ledger.counters["demonstrations"])
     assert counts[0] < counts[1]
+
+
+def test_a_cap_on_labels_is_no_cap_on_compute(tiny_model: Path, tmp_path: Path) -> None:
+    """Refused another label, it goes round those it has until the budget is spent, so that it stays matched with its rivals."""
+    student, _, _ = make(tiny_model, 5e10)
+    ledger = Ledger(5e10, caps=Caps(labels=10))
+    student.attach(ledger)
+    config = MixedPoolConfig(families=["gcd"], constraint_share=0.2, seed_demonstrations=6)
+    pool = MixedPool(config, ledger=ledger, rng=generator("test"), ngrams=frozenset())
+    SFT().train(student, pool, ledger, rng=np.random.default_rng(0), config=SFTConfig(), out=tmp_path)
+    assert 0.98 * 5e10 < ledger.spent() <= 5e10
+    assert ledger.counters["demonstrations"] == 10
+    assert len(student.trained_on) == 10
+    assert not ledger.capped
 
 
 def test_base_changes_and_spends_nothing(tiny_model: Path, tmp_path: Path) -> None:
