@@ -85,7 +85,7 @@ class Workplace:
     def selfteach(self, *arguments: object, **environment: str) -> tuple[int, str]:
         """Runs `selfteach <arguments>` to its end; exit code and everything it printed."""
         process = self.start(*arguments, **environment)
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=600)
         return process.returncode, output
 
     def main(self, *arguments: object) -> int:
