@@ -51,8 +51,11 @@ def test_a_finished_run_reads_as_tidy_frames(reference: Path) -> None:
     assert (trials.loc["toy_sft", "train_flops"] / 3e8).between(0.98, 1.0).all()
     assert list(trials.loc["toy_sft", "demonstrations"]) == [64, 64]
     assert (trials.loc["toy_sft", "cost_usd"] >= 64 * 1.5).all()
-    # 24 items, clean and with typos, for each of two methods and two seeds
-    assert len(results.samples) == 24 * 2 * 4
+    # 24 items, clean and with typos, for each of two methods and two seeds; each item has its metric, its confidence and its Brier score
+    items = results.samples.groupby("metric").apply(lambda rows: len(rows), include_groups=False)
+    assert set(items) == {24 * 2 * 4}
+    assert {"confidence", "brier"} < set(items.index)
+    assert not results.samples.duplicated(["method", "seed", "perturbation", "sample_id", "metric"]).any()
     assert set(results.samples["perturbation"]) == {"clean", "typos"}
     by_trial = results.ledger[results.ledger["account"] == "train"].groupby(["method", "seed"])["flops"].sum()
     for key, flops in by_trial.items():

@@ -176,3 +176,18 @@ def test_prompts_are_lm_evals_own(manager: TaskManager) -> None:
     doc = {"passage": "P", "question": "Q", "choices": ["w", "x", "y", "z"], "gold": 2}
     assert logiqa.doc_to_text(doc) == "Passage: P\nQuestion: Q\nChoices:\nA. w\nB. x\nC. y\nD. z\nAnswer:"
     assert siqa.doc_to_text(doc) == "Q: P Q\nA:"
+
+
+@needs_data
+def test_five_shots_are_no_items_of_their_own_task_and_the_same_before_each(manager: TaskManager) -> None:
+    """Task `mmlu`, which has no examples, scores them too: nothing is trained on them."""
+    task = loaded(manager, "mmlu_5shot")
+    shots = [doc["question"] for doc in task.fewshot_docs()]
+    assert len(set(shots)) == 5
+    scored = list(task.eval_docs)
+    assert not {doc["question"] for doc in scored} & set(shots)
+    contexts = [task.fewshot_context(doc, 5) for doc in (scored[0], scored[700], scored[-1])]
+    heads = {context.rpartition(doc["question"])[0] for context, doc in zip(contexts, (scored[0], scored[700], scored[-1]), strict=True)}
+    assert len(heads) == 1
+    head = heads.pop()
+    assert all(question in head for question in shots)
