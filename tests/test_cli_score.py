@@ -75,6 +75,7 @@ def test_a_perturbed_version_stands_below_its_clean_one(capsys: pytest.CaptureFi
         (("--suite", "generatoin"), 2, "Did you mean 'generation'"),
         (("--suite", "cost", "--tasks", "answer_lenght"), 2, "Did you mean 'answer_length'"),
         (("--suite", "cost", "--perturb", "typoes"), 2, "Did you mean 'typos'"),
+        (("--suite", "cost", "--perturb", "typos@much"), 2, "expected NAME[@STRENGTH][#SEED]"),
         (("--suite", "lm_eval"), 2, "name some"),
         (("--suite", "cost", "--limit", "0"), 2, "limit"),
         (("--model", "no-such-model", "--suite", "cost"), 2, "expected a known name"),
@@ -95,5 +96,6 @@ def test_a_file_where_the_folder_should_be_is_told_before_any_work(
     capsys: pytest.CaptureFixture[str], tiny_model: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "taken").write_text("")
-    code, _, err = score(capsys, "--model", tiny_model, "--suite", "cost", "--out", tmp_path / "taken")
-    assert (code, "expected a folder" in err) == (2, True)
+    for out in (tmp_path / "taken", tmp_path / "taken" / "below", Path("/proc/no-such-folder")):
+        code, _, err = score(capsys, "--model", tiny_model, "--suite", "cost", "--out", out)
+        assert (code, "expected a folder" in err) == (2, True), err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -39,8 +40,8 @@ def score_command(
     perturbations = perturbation_specs(perturb)
     check_perturbations(perturbations)
     about = {entry.task.name: asdict(entry.task) | {"suite": entry.suite.name} for entry in select(specs)}
-    if out is not None and out.exists() and not out.is_dir():
-        raise SpecError("expected a folder", key="--out", value=str(out))
+    if out is not None:
+        _check_writable(out)
     started = time.monotonic()
     samples, flops = _scored(model, specs, perturbations)
     from harness.verdicts.robustness import robustness_of_samples
@@ -55,6 +56,16 @@ def score_command(
         print_json({**run, **tables, "files": list(map(str, files))})
         return
     _print(rows, axes, losses, samples, run, files)
+
+
+def _check_writable(out: Path) -> None:
+    """Before anything is computed that could not be kept."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise SpecError(f"expected a folder that can be written ({error.strerror or error})", key="--out", value=str(out)) from error
 
 
 def suite_specs_for(suites: Sequence[str], tasks: Sequence[str], limit: int | None) -> list[SuiteSpec]:

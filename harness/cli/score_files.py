@@ -64,13 +64,14 @@ def _results(samples: pd.DataFrame, rows: Sequence[ScoreRow], model: str, date: 
             entry[f"{metric},none"] = float(scores_N.mean())
             entry[f"{metric}_stderr,none"] = float(scores_N.std(ddof=1) / len(scores_N) ** 0.5) if len(scores_N) > 1 else "N/A"
         results[task_name(row)] = entry
-    names = list(results)
+    # Of lm-eval's own tasks shots and version are lm-eval's affair, and not known here.
+    ours = [task_name(row) for row in rows if row.suite != "lm_eval"]
     return {
         "results": results,
         "higher_is_better": {task_name(row): {row.metric: row.higher_is_better} for row in rows},
-        "n-shot": dict.fromkeys(names, 0),
+        "n-shot": dict.fromkeys(ours, 0),
         "n-samples": {task_name(row): {"original": row.n_asked, "effective": row.n_scored} for row in rows},
-        "versions": dict.fromkeys(names, 1.0),
+        "versions": dict.fromkeys(ours, 1.0),
         "config": about,
         "model_name": model,
         "model_source": "selfteach",

@@ -70,6 +70,8 @@ def perturbation_specs(values: Sequence[PerturbationSpec | str | Mapping[str, An
 
 
 def _spec(value: PerturbationSpec | str | Mapping[str, Any]) -> PerturbationSpec:
+    if isinstance(value, str) and not _NAME.fullmatch(value):
+        raise SpecError("expected NAME[@STRENGTH][#SEED], e.g. typos, typos@0.4 or typos@0.4#1", key="perturbations", value=value)
     try:
         return PerturbationSpec.model_validate(value)
     except ValidationError as error:

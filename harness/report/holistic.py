@@ -13,6 +13,16 @@ from harness.core.results import RunResults
 from harness.verdicts.holistic import CAVEATS, AxisValue, holistic_axes
 
 Row = dict[str, Any]
+SPANS = {
+    "BBQ ambiguous: bias score": (-1.0, 1.0),
+    "BBQ disambiguated: bias score": (-1.0, 1.0),
+    "across prompts: compression ratio": (0.0, math.inf),
+    "across prompts: Vendi score": (0.0, math.inf),
+    "over-confidence: confidence − accuracy": (-1.0, 1.0),
+    "Brier score, 0 to 2": (0.0, 2.0),
+    "tokens an answer": (0.0, math.inf),
+}
+"""Values that measures other than shares can have."""
 
 
 def context(run: RunResults, methods: Sequence[str]) -> Row:
@@ -47,12 +57,21 @@ def _axes(run: RunResults, method: str) -> list[list[AxisValue]]:
 
 
 def _cell(values: Sequence[AxisValue]) -> Row:
-    """Mean over checkpoints; its interval is over seeds where there are several, else over items."""
+    """Mean over checkpoints with an interval over items, and over seeds too where there are several."""
     if not values:
         return {"value": None, "interval": None, "n_seeds": 0, "n": 0}
-    numbers_S = np.array([axis.value for axis in values])
-    interval = values[0].interval
-    if len(values) > 1:
-        half = float(stats.t.ppf(0.975, len(values) - 1)) * float(numbers_S.std(ddof=1)) / math.sqrt(len(values))
-        interval = (float(numbers_S.mean()) - half, float(numbers_S.mean()) + half)
-    return {"value": float(numbers_S.mean()), "interval": interval, "n_seeds": len(values), "n": values[0].n}
+    mean = float(np.mean([axis.value for axis in values]))
+    interval = values[0].interval if len(values) == 1 else _interval(values, mean)
+    return {"value": mean, "interval": interval, "n_seeds": len(values), "n": values[0].n}
+
+
+def _interval(values: Sequence[AxisValue], mean: float) -> tuple[float, float]:
+    """Distances over seeds (t) and over items (mean of the checkpoints', which score the same items) as the root of their summed squares.
+
+    Zou & Donner 2008 for a sum of independent parts. Checkpoints that agree are no certainty: they were asked the same few items.
+    """
+    seeds = float(stats.t.ppf(0.975, len(values) - 1)) * float(np.std([axis.value for axis in values], ddof=1)) / math.sqrt(len(values))
+    known = [(axis.value - axis.interval[0], axis.interval[1] - axis.value) for axis in values if axis.interval is not None]
+    below, above = np.mean(known, axis=0) if known else (0.0, 0.0)
+    low, high = SPANS.get(values[0].measure, (0.0, 1.0))
+    return (max(low, mean - math.hypot(seeds, below)), min(high, mean + math.hypot(seeds, above)))

@@ -198,7 +198,7 @@ def item_texts(selections: Sequence[Selection]) -> Iterator[str]:
 @contextlib.contextmanager
 def _lm_eval_at_work() -> Iterator[None]:
     """Silences lm-eval's and datasets' progress bars and notes, which would tear the study's own display, and spares it repeated work."""
-    loggers = [logging.getLogger(name) for name in ("lm_eval", "lm-eval", "datasets")]
+    loggers = [logging.getLogger(name) for name in ("lm_eval", "lm-eval", "datasets", "huggingface_hub")]
     levels = [logger.level for logger in loggers]
     module: Any = lm_eval.api.task
     tqdm = module.tqdm

@@ -275,6 +275,8 @@ def _needed(row: _Judged, file: ClaimFile, n_primary: int) -> str:
     line = "edge of the margin" if row.reading.direction == "equal" else "threshold"
     if not designs:
         more = "" if fixed_items else ", even on 16 times the items"
+        if row.reading.estimand.kind == "leave_one_family_out":
+            more = f" on {len(found.tasks)} families; leave out more of them"
         return f"The effect lies {away} from the {line}: too close for {MOST_SEEDS} seeds{more}."
     choices = " or ".join(f"{design.n_seeds} seeds" + ("" if fixed_items else f" × {design.n_items} items") for design in designs)
     return (
