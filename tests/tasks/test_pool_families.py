@@ -31,7 +31,7 @@ def test_the_validation_task_has_items_of_every_training_family() -> None:
     for family in TRAIN_FAMILIES:
         chosen = choose_items(loaded, selection.limit, [family]).indices
         assert {loaded.eval_docs[index]["family"] for index in chosen} == {family}
-        assert len(chosen) >= 15, family
+        assert len(chosen) >= 10, family  # some families have few distinct questions
     with pytest.raises(SpecError, match="no item of these families"):
         choose_items(loaded, None, ["sylogism"])
 
