@@ -173,12 +173,13 @@ def _calibration(clean: pd.DataFrame) -> Iterator[AxisValue]:
     tasks = values.index.get_level_values("task").nunique()
     note = f"{tasks} multiple-choice tasks pooled; a calibrated model would show {found.ece_floor:.3f}"
     yield AxisValue("calibration", "expected calibration error", found.ece, found.ece_interval, found.n, "lower", note)
-    for measure, column, better in (
-        ("over-confidence: confidence − accuracy", values["confidence"] - values["acc"], "0"),
-        ("Brier score, 0 to 2", values["brier"], "lower"),
+    for measure, column, better, lowest, highest in (
+        ("over-confidence: confidence − accuracy", values["confidence"] - values["acc"], "0", -1.0, 1.0),
+        ("Brier score, 0 to 2", values["brier"], "lower", 0.0, 2.0),
     ):
         estimate = mean_estimate(column.to_numpy(), clusters.tolist())
-        yield AxisValue("calibration", measure, estimate.value, estimate.interval, estimate.n, better)
+        low, high = estimate.interval or (lowest, highest)
+        yield AxisValue("calibration", measure, estimate.value, (max(lowest, low), min(highest, high)), estimate.n, better)
 
 
 def _length(clean: pd.DataFrame) -> Iterator[AxisValue]:
