@@ -107,7 +107,7 @@ class Writer:
 
     def _completion(self, ids: list[int]) -> Completion:
         text = self.student.tokenizer.decode(ids, skip_special_tokens=True)
-        return Completion(text, len(ids), ids[-1] in self.student.eos_ids)
+        return Completion(text, len(ids), ids[-1] in self.student.eos_ids, tuple(ids))
 
     def _before_fused_head(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Charges the head that TRL 1.16 multiplies by hand: all positions but the last; only those that count where Triton is used."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def ours_and_trl(
     monkeypatch.setattr(Trainer, "step", recorded)
     ledger = Ledger(flops)
     ours.attach(ledger)
-    with pytest.raises((StopIteration, RuntimeError)):
+    with contextlib.suppress(StopIteration):  # none, where the last batch happens to be full
         finetune(ours, examples, ledger, config=FinetuneConfig(**config), rng=np.random.default_rng(0))
     with quietly():
         trainer, losses = sft_trainer(theirs, batches, rates, out)

