@@ -3,7 +3,7 @@
 Completion-only token-mean cross-entropy over the whole batch, AdamW, batches of similar length. Differs from TRL's SFTTrainer where the
 comparison needs it: the output head is evaluated at completion tokens only on every device (TRL evaluates all positions without Triton:
 about a quarter more compute for a 135M model with short answers), the learning rate follows the *spend* (linear warm-up, then linear to
-zero), and the last batch shrinks so that the budget is met instead of overrun.
+zero), and the last update is made of the examples whose prices come closest to what is left, so that the budget is met and not overrun.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch.nn.functional import cross_entropy
 from harness.core.budget import Ledger
 from harness.core.records import Message
 from harness.errors import SpecError, TrainingError
+from harness.models.closing import fullest
 from harness.models.examples import (
     Layout,
     TokenizedExample,
@@ -37,6 +38,9 @@ from harness.models.stream import Stream
 from harness.models.student import Student
 
 __all__ = ["FinetuneConfig", "FinetuneResult", "TokenizedExample", "finetune", "padded", "response_logits", "tokenize", "update_flops"]
+
+ONE_BY_ONE = Layout(micro_batch_size=1)
+"""Of the last update: without padding, the prices of its examples add up."""
 
 
 class FinetuneConfig(BaseModel):
@@ -117,22 +121,27 @@ def finetune(
     student.model.train()
     with ledger.use_phase("update"):
         for window in stream:
-            full = True
-            for batch in window:
-                fitting, loss = batch, None
+            closing = False
+            for place, batch in enumerate(window):
+                fitting, layout, loss = batch, None, None
                 while fitting and loss is None:
                     left = left_flops()
-                    while fitting and (price := update_flops(student, fitting, trainer.layout)) > left:
-                        cheapest, fitting = min(cheapest, price), fitting[:-1]
+                    if update_flops(student, fitting, layout or trainer.layout) > left:
+                        closing, layout = True, ONE_BY_ONE
+                        rest = [example for later in window[place:] for example in later]
+                        prices = [update_flops(student, [example], layout) for example in rest]
+                        cheapest = min(cheapest, *prices)
+                        fitting = [rest[index] for index in fullest(prices, left)]
                     if fitting:
-                        loss = trainer.step(fitting, spent_share=1 - left / target_flops)
-                full = full and len(fitting) == len(batch)
+                        loss = trainer.step(fitting, spent_share=1 - left / target_flops, layout=layout)
                 if loss is not None:
                     losses.append(loss)
                     seen += len(fitting)
                     student.trained_on.update((example.text, None) for example in fitting if example.text is not None)
                     ledger.observe(curve, loss)
-            if not full:
+                if closing:
+                    break
+            if closing:
                 break
     student.model.eval()
     _report(stream, trainer, ledger, config, curve)
@@ -161,15 +170,18 @@ class Trainer:
         self.steps = 0
         self._last_loss = math.nan
 
-    def step(self, batch: Sequence[TokenizedExample], *, spent_share: float) -> float | None:
+    def step(self, batch: Sequence[TokenizedExample], *, spent_share: float, layout: Layout | None = None) -> float | None:
         """One update at the rate for this share of the spend; returns the loss (nats per response token).
 
         None: memory did not hold the batch. Nothing has changed but the layout, which now computes fewer rows at once, and the ledger,
         which has charged the attempt.
+
+        Args:
+            layout: how the batch is computed, if not as the others are.
         """
         self._set_rate(spent_share)
         try:
-            value = self._gradients(batch)
+            value = self._gradients(batch, layout or self.layout)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -188,13 +200,13 @@ class Trainer:
         self.steps, self._last_loss = self.steps + 1, value
         return value
 
-    def _gradients(self, batch: Sequence[TokenizedExample]) -> float:
+    def _gradients(self, batch: Sequence[TokenizedExample], layout: Layout) -> float:
         """Adds the gradient of the batch's loss, the mean over all its response tokens; returns the loss."""
         student = self.student
         assert student.meter is not None, "attach the student to a ledger first"
         total = sum(len(example.ids) - example.prompt_tokens for example in batch)
         value = 0.0
-        for rows in arrange(student, batch, self.layout):
+        for rows in arrange(student, batch, layout):
             tensors = row_tensors(rows, student.pad_id, student.device)
             labels_R = tensors.ids_B_T.roll(-1, dims=1)[tensors.target_B_T]
             with student.autocast(), known_forward(padding=tensors.padding):
