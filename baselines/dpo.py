@@ -7,12 +7,13 @@ loss is tested against TRL's on the same batch.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,12 +23,16 @@ from torch import nn
 from baselines.estimates import dpo_loss, reply_sums
 from baselines.logprobs import MicroBatches, response_counts, token_logprobs
 from baselines.preferences import Pair, PreferenceConfig, check_source, collect_preferences, tokenized
-from baselines.stages import about_preferences, paid_for, top_up, warm_start, write_json
+from baselines.stages import about_preferences, paid_for, read_first_part, top_up, warm_start, write_first_part, write_json
 from harness.core.budget import Ledger
+from harness.core.parts import train_in_parts
 from harness.core.pool import TaskPool
 from harness.errors import BudgetExceeded, CapReached, SpecError, TrainingError
 from harness.models.examples import TokenizedExample, update_flops
 from harness.models.student import Student
+
+PAIRS = "pairs.jsonl"
+"""Tokenised pairs with the reference's log-probabilities."""
 
 
 class DPOConfig(PreferenceConfig):
@@ -60,6 +65,14 @@ class ReferredPair:
         """Tokens of the longer one."""
         return max(len(example.ids) for example in self.examples)
 
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> ReferredPair:
+        """What `dataclasses.asdict` and JSON made of one, as it was."""
+        chosen, rejected = (
+            TokenizedExample(tuple(one["ids"]), one["prompt_tokens"], one["text"] and tuple(one["text"])) for one in row["examples"]
+        )
+        return cls((chosen, rejected), row["chosen"], row["rejected"])
+
 
 class DPO:
     """What preferences are worth without a reward model and without sampling during training."""
@@ -69,6 +82,13 @@ class DPO:
     Config = DPOConfig
     grid: ClassVar[dict[str, list[float]]] = {"finetune.learning_rate": [3e-4, 1e-3], "learning_rate": [3e-5, 1e-4]}
 
+    later: ClassVar[tuple[str, ...]] = ("beta", "learning_rate", "batch_size", "warmup_share", "max_grad_norm")
+
+    @staticmethod
+    def first_share(config: DPOConfig) -> float:
+        """Share of the budget up to direct optimisation."""
+        return config.warm_share + config.preference_share
+
     def train(self, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, config: DPOConfig, out: Path) -> Student:
         """Trains in place; writes preferences.json (pairs, agreement of the labels) to `out`.
 
@@ -76,8 +96,13 @@ class DPO:
             SpecError: the budget does not pay for a step of the warm start, for two pairs, or for a step on one of them.
             TrainingError: the preferences cannot be learnt from, or training diverged.
         """
+        trained: Student = train_in_parts(self, student, pool, ledger, rng=rng, config=config, out=out)
+        return trained
+
+    def begin(self, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, config: DPOConfig, out: Path) -> None:
+        """Warm start, preferences and the reference's log-probabilities of them."""
         budget = ledger.remaining()
-        data_rng, sample_rng, order_rng = rng.spawn(3)
+        data_rng, sample_rng, _ = rng.spawn(3)
         check_source(pool, rng=sample_rng)
         bought = warm_start(student, pool, ledger, config=config, budget=budget, rng=data_rng)
         found = collect_preferences(
@@ -92,10 +117,20 @@ class DPO:
         write_json(out / "preferences.json", about_preferences(found, pool))
         with paid_for(f"the reference's log-probabilities of {len(found.pairs)} pairs", budget):
             pairs = referred(student, [tokenized(student, preference) for preference in found.pairs], ledger)
+        (out / PAIRS).write_text("".join(json.dumps(asdict(pair)) + "\n" for pair in pairs), encoding="utf-8")
+        write_first_part(out, bought, data=data_rng)
+
+    def finish(
+        self, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, config: DPOConfig, out: Path
+    ) -> Student:
+        """Optimisation on the pairs in `out`."""
+        _, _, order_rng = rng.spawn(3)
+        bought, streams = read_first_part(out)
+        pairs = [ReferredPair.from_row(json.loads(line)) for line in (out / PAIRS).read_text(encoding="utf-8").splitlines()]
         if optimise_directly(student, pairs, ledger, config=config, rng=order_rng) == 0:
             message = f"too small: what is left after {len(pairs)} pairs does not pay for a step on one of them"
-            raise SpecError(message, key="budget.train_flops", value=budget)
-        top_up(student, bought, ledger, config=config, rng=data_rng)
+            raise SpecError(message, key="budget.train_flops", value=ledger.train_flops)
+        top_up(student, bought, ledger, config=config, rng=streams["data"])
         return student
 
 

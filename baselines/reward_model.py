@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.functional import logsigmoid
 
@@ -118,6 +120,31 @@ class RewardModel(nn.Module):
         with torch.no_grad():
             rewards_B: torch.Tensor = (self(examples) - self.mean) / self.scale
             return rewards_B
+
+
+def save_reward_model(model: RewardModel, path: Path) -> None:
+    """Writes what fitting has changed of the model, as safetensors: the head, its scales and (`train_body`) the body's trained weights."""
+    save_file(
+        {
+            **{name: weight.detach().cpu().contiguous() for name, weight in model.named_parameters() if weight.requires_grad},
+            **{name: buffer.cpu() for name, buffer in (("center", model.center), ("spread", model.spread))},
+            "standard": torch.tensor([model.mean, model.scale], dtype=torch.float64),
+        },
+        path,
+    )
+
+
+def restore_reward_model(student: Student, config: RewardConfig, path: Path) -> RewardModel:
+    """The model that `save_reward_model` wrote, on the student that it was fitted on, whose weights must be what they were then."""
+    model, saved = RewardModel(student, config), load_file(path)
+    model.mean, model.scale = saved.pop("standard").tolist()
+    with torch.no_grad():
+        model.center, model.spread = (saved.pop(name).to(student.device) for name in ("center", "spread"))
+        weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        assert weights.keys() == saved.keys(), weights.keys() ^ saved.keys()
+        for name, weight in weights.items():
+            weight.copy_(saved[name])
+    return model
 
 
 def pair_flops(student: Student, pair: Pair, config: RewardConfig) -> float:

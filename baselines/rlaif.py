@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from baselines.logprobs import MicroBatches, Parts, frozen_parts
-from baselines.rlhf import RLHFConfig, train_by_reward
+from baselines.rlhf import LATER, RLHF, RLHFConfig, fit_reward, optimise_by_reward
 from harness.core.budget import Ledger
+from harness.core.parts import train_in_parts
 from harness.core.pool import TaskPool
 from harness.core.records import Instruction, Preference
 from harness.models.examples import TokenizedExample, padded, response_logits
@@ -46,12 +47,26 @@ class RLAIF:
     Config = RLHFConfig
     grid: ClassVar[dict[str, list[float]]] = {"finetune.learning_rate": [3e-4, 1e-3], "learning_rate": [1e-4, 3e-4]}
 
+    later: ClassVar[tuple[str, ...]] = LATER
+    first_share = staticmethod(RLHF.first_share)
+
     def train(
         self, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, config: RLHFConfig, out: Path
     ) -> Student:
         """Trains in place; writes reward_model.json, which also tells how often the labels are those of annotators without noise."""
+        trained: Student = train_in_parts(self, student, pool, ledger, rng=rng, config=config, out=out)
+        return trained
+
+    def begin(self, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, config: RLHFConfig, out: Path) -> None:
+        """Warm start, the judge's preferences and reward model."""
         judge = SelfJudge(student, ledger)
-        return train_by_reward(student, pool, ledger, rng=rng, config=config, out=out, label=judge.label)
+        fit_reward(student, pool, ledger, rng=rng, config=config, out=out, label=judge.label)
+
+    def finish(
+        self, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, config: RLHFConfig, out: Path
+    ) -> Student:
+        """Policy optimisation."""
+        return optimise_by_reward(student, pool, ledger, config=config, out=out)
 
 
 class SelfJudge:

@@ -6,6 +6,7 @@ own where it has any, otherwise the annotators' on pairs sampled from the warm s
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,12 +16,17 @@ from pydantic import model_validator
 from baselines.objectives import OptimiseConfig
 from baselines.policy_gradient import optimise
 from baselines.preferences import Labeller, PreferenceConfig, check_source, collect_preferences
-from baselines.reward_model import RewardConfig, RewardModel, fit, pair_flops
-from baselines.stages import about_preferences, clean_accuracy, paid_for, top_up, warm_start, write_json
+from baselines.reward_model import RewardConfig, RewardModel, fit, pair_flops, restore_reward_model, save_reward_model
+from baselines.stages import about_preferences, clean_accuracy, paid_for, read_first_part, top_up, warm_start, write_first_part, write_json
 from harness.core.budget import Ledger
+from harness.core.parts import train_in_parts
 from harness.core.pool import TaskPool
 from harness.errors import SpecError
 from harness.models.student import Student
+
+REWARD_MODEL = "reward_model"
+LATER = ("algorithm", "prompts_per_step", "samples_per_prompt", "kl_coefficient", "learning_rate", "max_grad_norm", "ppo", "grpo")
+"""Settings of policy optimisation that nothing before it reads."""
 
 
 class RLHFConfig(OptimiseConfig, PreferenceConfig):
@@ -43,14 +49,32 @@ class RLHF:
     Config = RLHFConfig
     grid: ClassVar[dict[str, list[float]]] = {"finetune.learning_rate": [3e-4, 1e-3], "learning_rate": [1e-4, 3e-4]}
 
+    later: ClassVar[tuple[str, ...]] = LATER
+
+    @staticmethod
+    def first_share(config: RLHFConfig) -> float:
+        """Share of the budget up to policy optimisation."""
+        return config.warm_share + config.preference_share
+
     def train(
         self, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, config: RLHFConfig, out: Path
     ) -> Student:
         """Trains in place; writes reward_model.json (pairs, held-out accuracy, agreement of the labels) to `out`."""
-        return train_by_reward(student, pool, ledger, rng=rng, config=config, out=out)
+        trained: Student = train_in_parts(self, student, pool, ledger, rng=rng, config=config, out=out)
+        return trained
+
+    def begin(self, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, config: RLHFConfig, out: Path) -> None:
+        """Warm start, preferences and reward model."""
+        fit_reward(student, pool, ledger, rng=rng, config=config, out=out)
+
+    def finish(
+        self, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, config: RLHFConfig, out: Path
+    ) -> Student:
+        """Policy optimisation."""
+        return optimise_by_reward(student, pool, ledger, config=config, out=out)
 
 
-def train_by_reward(
+def fit_reward(
     student: Student,
     pool: TaskPool,
     ledger: Ledger,
@@ -59,11 +83,11 @@ def train_by_reward(
     config: RLHFConfig,
     out: Path,
     label: Labeller | None = None,
-) -> Student:
-    """Warm start, preferences (labelled by `label`, default: the pool's), reward model, policy optimisation, the rest on demonstrations.
+) -> None:
+    """Warm start, preferences (labelled by `label`, default: the pool's) and reward model.
 
     Raises:
-        SpecError: the budget does not pay for a step of the warm start, for two pairs, or for a step of policy optimisation.
+        SpecError: the budget does not pay for a step of the warm start, or for two pairs.
         TrainingError: the preferences cannot be learnt from, or training diverged.
     """
     budget = ledger.remaining()
@@ -86,10 +110,25 @@ def train_by_reward(
     with paid_for(f"the reward model on {len(preferences.pairs)} pairs", budget):
         found = fit(reward_model, preferences.pairs, ledger, config=config.reward, rng=reward_rng)
     clean = {"held_out_clean_accuracy": clean_accuracy(found.held_out, found.margins, pool)}
-    write_json(out / "reward_model.json", {**found.summary(), **clean, **about_preferences(preferences, pool)})
+    write_json(out / f"{REWARD_MODEL}.json", {**found.summary(), **clean, **about_preferences(preferences, pool)})
+    save_reward_model(reward_model, out / f"{REWARD_MODEL}.safetensors")
+    write_first_part(out, bought, data=data_rng, sample=sample_rng)
+
+
+def optimise_by_reward(student: Student, pool: TaskPool, ledger: Ledger, *, config: RLHFConfig, out: Path) -> Student:
+    """Policy optimisation against the reward model in `out`, the rest on the demonstrations of the warm start.
+
+    Raises:
+        SpecError: the budget does not pay for a step of policy optimisation.
+        TrainingError: training diverged.
+    """
+    bought, streams = read_first_part(out)
+    reward_model = restore_reward_model(student, config.reward, out / f"{REWARD_MODEL}.safetensors")
+    reward_model.attach(ledger)
     left = ledger.remaining()
-    if optimise(student, reward_model, pool, ledger, config=config, rng=sample_rng) == 0:
-        message = f"too small: the {left:.3g} FLOPs left after {len(preferences.pairs)} pairs do not pay for a step of {config.algorithm}"
-        raise SpecError(message, key="budget.train_flops", value=budget)
-    top_up(student, bought, ledger, config=config, rng=data_rng)
+    if optimise(student, reward_model, pool, ledger, config=config, rng=streams["sample"]) == 0:
+        pairs = json.loads((out / f"{REWARD_MODEL}.json").read_text(encoding="utf-8"))["pairs"]
+        message = f"too small: the {left:.3g} FLOPs left after {pairs} pairs do not pay for a step of {config.algorithm}"
+        raise SpecError(message, key="budget.train_flops", value=ledger.train_flops)
+    top_up(student, bought, ledger, config=config, rng=streams["data"])
     return student

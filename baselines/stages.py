@@ -18,6 +18,12 @@ from harness.core.records import Preference
 from harness.errors import BudgetExceeded, CapReached, SpecError
 from harness.models.finetune import finetune
 from harness.models.student import Student
+from harness.seeds import stream_from, stream_state
+
+BOUGHT = "demonstrations.jsonl"
+"""The demonstrations of the warm start, which `top_up` goes over again."""
+STREAMS = "streams.json"
+"""Where the random streams stand that a second part goes on with."""
 
 
 def warm_start(
@@ -42,6 +48,20 @@ def top_up(student: Student, bought: list[Example], ledger: Ledger, *, config: P
     """
     gentle = config.finetune.model_copy(update={"learning_rate": config.finetune.learning_rate / 10})
     finetune(student, bought, ledger, config=gentle, rng=rng, curve="ptx_loss")
+
+
+def write_first_part(out: Path, bought: Sequence[Example], **streams: np.random.Generator) -> None:
+    """Leaves in `out` what the second part needs of the first one, beside weights: the demonstrations, and where random streams stand."""
+    rows = (json.dumps({"messages": turns, "response": response}) + "\n" for turns, response in bought)
+    (out / BOUGHT).write_text("".join(rows), encoding="utf-8")
+    write_json(out / STREAMS, {name: stream_state(rng) for name, rng in streams.items()})
+
+
+def read_first_part(out: Path) -> tuple[list[Example], dict[str, np.random.Generator]]:
+    """What `write_first_part` left."""
+    rows = [json.loads(line) for line in (out / BOUGHT).read_text(encoding="utf-8").splitlines()]
+    streams = json.loads((out / STREAMS).read_text(encoding="utf-8"))
+    return [(row["messages"], row["response"]) for row in rows], {name: stream_from(state) for name, state in streams.items()}
 
 
 @contextmanager

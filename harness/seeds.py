@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
 
@@ -20,3 +21,15 @@ def seed_from(*names: object) -> int:
 def generator(*names: object) -> np.random.Generator:
     """A numpy generator for the stream called `names` (see `seed_from`)."""
     return np.random.default_rng(seed_from(*names))
+
+
+def stream_state(rng: np.random.Generator) -> dict[str, Any]:
+    """Where a generator stands, as JSON."""
+    return dict(rng.bit_generator.state)
+
+
+def stream_from(state: dict[str, Any]) -> np.random.Generator:
+    """A generator that goes on from `stream_state`; it can be drawn from, but not spawn the children that the first one would."""
+    bits: Any = np.random.PCG64()
+    bits.state = state
+    return np.random.Generator(bits)

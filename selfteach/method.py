@@ -7,6 +7,7 @@ random: the control that the published work lacked. `mdp: faithful` is the publi
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -15,6 +16,8 @@ import numpy as np
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from harness.core.budget import Ledger
+from harness.core.corpus import CORPUS
+from harness.core.parts import train_in_parts
 from harness.core.pool import TaskPool
 from harness.core.records import Demonstration, Message
 from harness.errors import BudgetExceeded, SpecError
@@ -23,7 +26,7 @@ from harness.models.embed import DEFAULT_EMBEDDER, Embedder
 from harness.models.finetune import FinetuneConfig, finetune
 from harness.models.student import Student
 from selfteach.cast import RULES, Cast, CastConfig, check_source
-from selfteach.corpus import Entry, manifest, write_corpus, write_manifest
+from selfteach.corpus import Entry, manifest, read_corpus, write_corpus, write_manifest
 from selfteach.environment import STOP, Environment, EnvironmentConfig
 from selfteach.evolve import Evolution, evolve
 from selfteach.faithful.evolve import Players, evolve_faithfully
@@ -36,6 +39,7 @@ from selfteach.respond import Responder
 from selfteach.roles import Floats
 
 GRPO_LM = "grpo_lm"
+MANIFEST = "manifest.json"
 
 
 class EvolConfig(CastConfig):
@@ -108,11 +112,31 @@ class SelfTeach:
     Config = SelfTeachConfig
     grid: ClassVar[dict[str, list[float]]] = {"finetune.learning_rate": [3e-4, 1e-3], "evolve_share": [0.3, 0.5]}
 
+    later: ClassVar[tuple[str, ...]] = ("finetune",)
+
+    @staticmethod
+    def first_share(config: EvolConfig) -> float:
+        """Share of the budget that evolving and answering is given."""
+        return config.evolve_share
+
     def train(
         self, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, config: SelfTeachConfig, out: Path
     ) -> Student:
         """Trains the student in place; writes corpus.jsonl, manifest.json and the policy to `out`."""
-        return _train(config, student, pool, ledger, rng=rng, out=out)
+        trained: Student = train_in_parts(self, student, pool, ledger, rng=rng, config=config, out=out)
+        return trained
+
+    def begin(
+        self, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, config: SelfTeachConfig, out: Path
+    ) -> None:
+        """Evolves and answers: corpus.jsonl, manifest.json, the policy; the student stays as it is."""
+        _evolve_corpus(config, student, pool, ledger, rng=rng, out=out)
+
+    def finish(
+        self, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, config: SelfTeachConfig, out: Path
+    ) -> Student:
+        """Fine-tunes on the corpus in `out`."""
+        return _finetune_on_corpus(config, student, pool, ledger, rng=rng, out=out)
 
 
 class EvolInstruct:
@@ -123,11 +147,25 @@ class EvolInstruct:
     Config = EvolConfig
     grid: ClassVar[dict[str, list[float]]] = {"finetune.learning_rate": [3e-4, 1e-3], "evolve_share": [0.3, 0.5]}
 
+    later: ClassVar[tuple[str, ...]] = SelfTeach.later
+    first_share = staticmethod(SelfTeach.first_share)
+
     def train(
         self, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, config: EvolConfig, out: Path
     ) -> Student:
         """As `SelfTeach.train`."""
-        return _train(SelfTeachConfig(**config.model_dump(), policy="random"), student, pool, ledger, rng=rng, out=out)
+        trained: Student = train_in_parts(self, student, pool, ledger, rng=rng, config=config, out=out)
+        return trained
+
+    def begin(self, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, config: EvolConfig, out: Path) -> None:
+        """As `SelfTeach.begin`."""
+        _evolve_corpus(SelfTeachConfig(**config.model_dump(), policy="random"), student, pool, ledger, rng=rng, out=out)
+
+    def finish(
+        self, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, config: EvolConfig, out: Path
+    ) -> Student:
+        """As `SelfTeach.finish`."""
+        return _finetune_on_corpus(config, student, pool, ledger, rng=rng, out=out)
 
 
 @dataclass(frozen=True)
@@ -151,12 +189,15 @@ class _Stage:
         return self.config.responder.verification == "rule"
 
 
-def _train(config: SelfTeachConfig, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, out: Path) -> Student:
+def _evolve_corpus(
+    config: SelfTeachConfig, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, out: Path
+) -> None:
+    """The first part: writes corpus.jsonl, manifest.json and the policy."""
     started_at, budget = ledger.spent(ledger.account), ledger.remaining()
     assert np.isfinite(budget), "self-teaching needs a budget"
     if student.ledger is not ledger:
         student.attach(ledger)
-    evolve_rng, finetune_rng = rng.spawn(2)
+    evolve_rng, _ = _streams(rng)
     seeds = pool.seeds()
     if not seeds:
         raise SpecError("expected a pool with seed demonstrations", key="pool")
@@ -172,12 +213,29 @@ def _train(config: SelfTeachConfig, student: Student, pool: TaskPool, ledger: Le
         max_flops = config.evolve_share * budget - (ledger.spent(ledger.account) - started_at)
         stage = _Stage(config, student, pool, ledger, seeds, embedder, seed_embeddings_N_D, cast, max_flops, out)
         evolution = _evolve_faithfully(stage, evolve_rng) if config.mdp == "faithful" else _evolve(stage, evolve_rng)
-    write_corpus(evolution.entries, out / "corpus.jsonl")
-    examples = training_examples(seeds, evolution.entries)
-    write_manifest(_manifest(config, cast, evolution, ledger, seeds=len(seeds), examples=len(examples)), out / "manifest.json")
-    left = budget - (ledger.spent(ledger.account) - started_at)
-    finetune(student, examples, ledger, config=config.finetune, rng=finetune_rng, max_flops=left, must_step=True)
+    write_corpus(evolution.entries, out / CORPUS)
+    write_manifest(_manifest(config, cast, evolution, ledger, seeds=len(seeds)), out / MANIFEST)
+
+
+def _finetune_on_corpus(
+    config: EvolConfig, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, out: Path
+) -> Student:
+    """The second part: what is left of the budget, on the seeds and what was kept; completes manifest.json."""
+    if student.ledger is not ledger:
+        student.attach(ledger)
+    _, finetune_rng = _streams(rng)
+    seeds = pool.seeds()
+    examples = training_examples(seeds, read_corpus(out / CORPUS))
+    note = "nothing was accepted: fine-tuned on the seeds alone" if len(examples) == len(seeds) else None
+    evolved = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+    write_manifest({**evolved, "training_examples": len(examples), "note": note}, out / MANIFEST)
+    finetune(student, examples, ledger, config=config.finetune, rng=finetune_rng, must_step=True)
     return student
+
+
+def _streams(rng: np.random.Generator) -> list[np.random.Generator]:
+    """The streams of evolving and of fine-tuning."""
+    return rng.spawn(2)
 
 
 def _evolve(stage: _Stage, rng: np.random.Generator) -> Evolution:
@@ -247,8 +305,7 @@ def training_examples(seeds: list[Demonstration], entries: list[Entry]) -> list[
     return examples
 
 
-def _manifest(config: SelfTeachConfig, cast: Cast, evolution: Evolution, ledger: Ledger, *, seeds: int, examples: int) -> dict[str, Any]:
-    note = "nothing was accepted: fine-tuned on the seeds alone" if examples == seeds else None
+def _manifest(config: SelfTeachConfig, cast: Cast, evolution: Evolution, ledger: Ledger, *, seeds: int) -> dict[str, Any]:
     phases = {
         f"{row['phase']}:{row['model']}": {"flops": row["flops"], "tokens": row["tokens"], "calls": row["calls"]}
         for row in ledger.rows()
@@ -265,8 +322,6 @@ def _manifest(config: SelfTeachConfig, cast: Cast, evolution: Evolution, ledger:
         "verification": config.responder.verification,
         "context": config.responder.context,
         "seeds": seeds,
-        "training_examples": examples,
-        "note": note,
         **manifest(evolution.entries),
         "counters": dict(ledger.counters),
         "phases": phases,

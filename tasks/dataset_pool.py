@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar, get_args
 
@@ -161,6 +161,14 @@ class _Deck(Generic[T]):
             fresh += self.first_round
         return dealt, fresh
 
+    def state(self) -> dict[str, Any]:
+        """Where the deck stands, as JSON."""
+        return {"left": self._left, "first_round": self.first_round}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Brings an equal deck to where `state` was taken."""
+        self._left, self.first_round = list(state["left"]), state["first_round"]
+
 
 class DatasetPool:
     """harness.core.pool.TaskPool over the user's tables.
@@ -255,6 +263,19 @@ class DatasetPool:
     def reports(self) -> dict[str, Any]:
         """pool.json: of each table the rows that can be used, those left out as bad, and those too near to an evaluation item."""
         return {"pool.json": {"pool": POOL, "tables": self._tables, "seeds": len(self._seeds)}}
+
+    def state(self) -> dict[str, Any]:
+        """What has been dealt and counted, as JSON."""
+        return {"seeds_counted": self._seeds_counted, "decks": [deck.state() for deck in self._decks()]}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Brings a new pool of this configuration and seed to where `state` was taken."""
+        self._seeds_counted = state["seeds_counted"]
+        for deck, dealt in zip(self._decks(), state["decks"], strict=True):
+            deck.restore(dealt)
+
+    def _decks(self) -> tuple[_Deck[Any], ...]:
+        return self._demonstrations, self._prompts, self._preferences
 
     def _clean(self, kind: Kind, table: TableConfig) -> list[Item]:
         parsed = load(kind, table)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -262,6 +262,18 @@ class MixedPool:
             return {}
         pairs, labels = zip(*self._compared, strict=True)
         return {"annotators.json": agreement_report(self.annotators, pairs, labels, rng=generator("annotators", "panel"))}
+
+    def state(self) -> dict[str, Any]:
+        """What has been handed out, counted and compared, as JSON."""
+        compared = [{"pair": [asdict(pair[0]), *pair[1:]], "label": asdict(label)} for pair, label in self._compared]
+        return {"handed_out": sorted(self._handed_out), "seeds_counted": self._seeds_counted, "compared": compared}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Brings a new pool of this configuration and seed to where `state` was taken."""
+        self._handed_out, self._seeds_counted = set(state["handed_out"]), state["seeds_counted"]
+        self._compared = [
+            ((Instruction.from_row(row["pair"][0]), *row["pair"][1:]), Preference.from_row(row["label"])) for row in state["compared"]
+        ]
 
     def _draw_seeds(self, rng: np.random.Generator) -> list[Demonstration]:
         """Families in turn and different requests, so that few seeds cover much."""

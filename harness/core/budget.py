@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from harness.core.energy import EnergyMeter, machine_energy
@@ -263,6 +263,33 @@ class Ledger:
             {"account": account, "phase": phase, "model": model, **vars(entry)}
             for (account, phase, model), entry in sorted(self._entries.items())
         ]
+
+    def state(self) -> dict[str, Any]:
+        """All that has been booked so far, as JSON for `resume`."""
+        return {
+            "entries": [{"key": list(key), **vars(entry)} for key, entry in self._entries.items()],
+            "counters": self.counters,
+            "curves": [asdict(point) for point in self.curves],
+            "notes": self.notes,
+            "capped": self.capped,
+            "wall_s": self.wall_s(),
+            "marks_flops": self._marks_flops,
+        }
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Goes on from what another ledger of the same budget, caps and marks had booked, its seconds included."""
+        assert not self.spent(), "only a fresh ledger can take over another's charges"
+        # In the order of booking: sums of floats depend on it.
+        for row in state["entries"]:
+            account, phase, model = row["key"]
+            self._entries[account, phase, model] = _Entry(**{key: value for key, value in row.items() if key != "key"})
+        self.counters = dict(state["counters"])
+        self.curves = [Observation(**point) for point in state["curves"]]
+        for point in self.curves:
+            self._steps[point.curve] = point.step
+        self.notes, self.capped = list(state["notes"]), state["capped"]
+        self._started = time.monotonic() - state["wall_s"]
+        self._marks_flops = list(state["marks_flops"])
 
     def _changed(self) -> None:
         now = time.monotonic()

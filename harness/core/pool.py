@@ -7,6 +7,8 @@ A pool class may have more than TaskPool asks for:
     held_out(n, *, rng) -> list[Demonstration]           demonstrations not handed out, not counted: for measurements, not for methods
     without_noise(pairs) -> list[bool | None]            whether noise-free annotators prefer the first response (None: even), not counted:
                                                          for measurements, not for methods
+    state() -> JSON; restore(state)                      what it has given out so far, and a pool of the same configuration and seed brought
+                                                         to that point: needed for variants to share a first part (harness.core.parts)
     families(config) -> list[str]; without(config, family) -> Config; family_task: (suite, task)
                                                          (static) for leave-one-family-out training: what can be left out, the pool without
                                                          it, and the validation task whose items say which family they are of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -85,6 +86,11 @@ class Instruction:
         """Whether a rule can check a response."""
         return bool(self.constraints or self.payload)
 
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Instruction:
+        """What `dataclasses.asdict` and JSON made of one, as it was."""
+        return cls(**{**row, "constraints": tuple(Constraint(**one) for one in row["constraints"])})
+
 
 @dataclass(frozen=True)
 class Demonstration:
@@ -102,6 +108,11 @@ class Preference:
     chosen: str
     rejected: str
     annotator: str = ""
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Preference:
+        """What `dataclasses.asdict` and JSON made of one, as it was."""
+        return cls(**{**row, "instruction": Instruction.from_row(row["instruction"])})
 
 
 @dataclass(frozen=True)

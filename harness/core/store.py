@@ -157,6 +157,12 @@ class RunStore:
             leftover.unlink(missing_ok=True)
 
 
+def computed(meta: Meta) -> tuple[float, float]:
+    """FLOPs that a stage itself computed and seconds that it took: all it is charged, less what it took over from a shared first part."""
+    shared = meta.get("shared", {"flops": 0.0, "wall_s": 0.0})
+    return float(sum(meta["spent"].values())) - shared["flops"], float(meta["wall_s"]) - shared["wall_s"]
+
+
 def _acquire(descriptor: int) -> bool:
     # Tried for a moment because `holder` takes a shared lock for an instant.
     for _ in range(10):

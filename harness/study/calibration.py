@@ -12,7 +12,7 @@ from harness.core.spec import StudySpec
 from harness.core.suite_spec import SuiteSpec
 from harness.errors import StoreError
 from harness.scoring.suites import select
-from harness.study.plan import Plan, Stage, checkpoint_suites
+from harness.study.plan import Plan, Stage, checkpoint_suites, needed
 
 DEFAULT_TRAIN_FLOPS_PER_S = 3e10
 """One thread of a busy 2-core machine with bf16: LoRA on SmolLM2-135M, evolving and answering included (measured 3.1e10 and 3.4e10)."""
@@ -35,8 +35,9 @@ class Calibration:
     def seconds(self, study: StudySpec, stage: Stage, spends: bool = True) -> float:
         """Predicted duration of a stage."""
         scoring_s = stage_items(study, stage) / self.score_items_per_s
-        training_s = float(stage.content.get("train_flops", 0.0)) / self.train_flops_per_s if spends else 5.0
-        if stage.kind == "train":
+        flops = float(stage.content.get("train_flops", 0.0)) * stage.budget_share
+        training_s = flops / self.train_flops_per_s if spends else 5.0
+        if stage.kind in ("train", "prepare"):
             cap_s = study.budget.caps.seconds
             return min(training_s, cap_s) if cap_s is not None else training_s
         return scoring_s + (training_s if stage.kind == "tune" else 0.0)
@@ -51,7 +52,7 @@ def calibrate(runs: Path, threads: int) -> Calibration:
         for event in _readable(path)
         if event.get("event") == "stage_finished" and event.get("host") == host and event.get("threads") == threads
     ]
-    train = _rate((event["flops"], event["wall_s"]) for event in events if event["kind"] == "train" and event["flops"] > 0)
+    train = _rate((event["flops"], event["wall_s"]) for event in events if event["kind"] in ("train", "prepare") and event["flops"] > 0)
     score = _rate((event["items"], event["wall_s"]) for event in events if event["kind"] in ("score", "checkpoints"))
     if train and score:
         source = f"measured in {len(events)} stages on this machine"
@@ -108,8 +109,8 @@ def makespan_s(plan: Plan, seconds: Mapping[str, float], done: set[str], workers
     chains = []
     for trial in {tuple(trial.stages) for trial in plan.trials}:
         chains.append(sum(seconds[stage] for stage in trial if stage not in done))
-    # Candidates of one method are tried side by side, before its trials: a lower bound where few methods are tuned on many workers.
-    chains += [seconds[stage.id] for stage in plan.stages.values() if stage.kind == "tune" and stage.id not in done]
+    # Candidates of one method, and first parts, are computed side by side, before the trials: a lower bound where few trials wait for them.
+    chains += [seconds[stage.id] for stage in needed(plan.stages.values(), done) if stage.kind in ("tune", "prepare")]
     for chain in sorted(chains, reverse=True):
         free[free.index(min(free))] += chain
     return max(free)

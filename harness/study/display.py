@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from harness.core.store import RunStore
+from harness.core.store import RunStore, computed
 from harness.study.plan import Stage
 from harness.study.progress import StageProgress, read_progress
 
@@ -58,22 +58,23 @@ class RunDisplay:
             self._say(f"started  {stage.name}")
 
     def finished(self, stage: Stage, meta: dict[str, Any]) -> None:
+        flops, wall_s = computed(meta)
         self._store.journal.append(
             "stage_finished",
             stage=stage.id,
             kind=stage.kind,
             label=stage.label,
             seed=stage.seed,
-            wall_s=meta["wall_s"],
-            flops=sum(meta["spent"].values()),
+            wall_s=round(wall_s, 3),
+            flops=flops,
+            **({"shared": meta["shared"]} if "shared" in meta else {}),
             items=meta.get("items", 0),
             host=meta["host"],
             threads=self._threads,
         )
-        spent = meta["spent"]["train"] if stage.kind == "train" else meta.get("items", 0)
-        amount = f"{spent:.3g} FLOPs" if stage.kind == "train" else f"{spent} items"
+        amount = f"{flops:.3g} FLOPs" if stage.kind in ("train", "prepare") else f"{meta.get('items', 0)} items"
         self._close(stage)
-        self._say(f"finished {stage.name}: {amount}, {duration(meta['wall_s'])}  ({self._closed} of {len(self._stages)} stages)")
+        self._say(f"finished {stage.name}: {amount}, {duration(wall_s)}  ({self._closed} of {len(self._stages)} stages)")
         for note in meta.get("notes", []):
             self._say(f"note     {stage.name}: {note}")
 

@@ -18,6 +18,6 @@ def method_of(study: StudySpec, label: str) -> MethodSpec:
 def code_fingerprint(study: StudySpec, stage: Stage) -> str:
     """The start of a sha256 over the Python packages that a stage runs: ours, and those of its plug-ins."""
     packages = [*_HARNESS, *(plugins.package("suites", suite.name) for suite in study.suites)]
-    if stage.kind in ("train", "tune"):
-        packages += [plugins.package("methods", method_of(study, stage.label).name), plugins.package("pools", study.pool.name)]
+    if stage.kind in ("train", "tune", "prepare"):
+        packages += [plugins.package("methods", stage.content["method"]["name"]), plugins.package("pools", study.pool.name)]
     return provenance.code_sha256(tuple(packages))[:16]

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from harness.core import grid, plugins, provenance
+from harness.core import grid, parts, plugins, provenance
 from harness.core.spec import MethodSpec, PoolSpec, StudySpec
 from harness.core.suite_spec import SuiteSpec
 from harness.models.engines.vllm_install import require_vllm
 from harness.scoring.perturbations import VERSION as PERTURBATION_VERSION
 
-StageKind = Literal["train", "score", "checkpoints", "tune"]
-"""checkpoints: scores the students kept along a run. tune: trains one candidate of a grid and scores it on the validation suites."""
+StageKind = Literal["train", "score", "checkpoints", "tune", "prepare"]
+"""checkpoints: scores the students kept along a run. tune: trains one candidate of a grid and scores it on the validation suites.
+prepare: the first part that the training of several trials has in common (harness.core.parts), computed once."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,18 @@ class Stage:
     content: dict[str, Any]
     note: str = ""
     """What tells it from others of its kind, label and seed: the candidate's values, the family left out."""
+    budget_share: float = 1.0
+    """The share of its training budget that it is expected to compute itself: less than all where a first part is shared."""
 
     @property
     def name(self) -> str:
         """How messages call it."""
         return f"{self.kind} {self.label} seed {self.seed}" + (f" ({self.note})" if self.note else "")
+
+    @property
+    def prepared(self) -> str | None:
+        """The id of the stage that a train stage takes its first part from."""
+        return self.inputs[0] if self.kind == "train" and self.inputs and "tuned" not in self.content else None
 
 
 @dataclass(frozen=True)
@@ -110,16 +119,52 @@ class _Planner:
             self.versions["engine"] = require_vllm().version
         self.stages: dict[str, Stage] = {}
         self.trials: list[Trial] = []
+        self._first: dict[str, tuple[dict[str, Any], float]] = {}
+        """By label, the settings that determine the first part of its training, and the share of the budget that it takes."""
 
     def plan(self) -> Plan:
+        shareable = hasattr(plugins.load("pools", self.study.pool.name), "restore")
         for method in self.study.methods:
-            seedless = bool(getattr(plugins.load("methods", method.name), "seedless", False))
+            plugin = plugins.load("methods", method.name)
+            if shareable and parts.in_two_parts(plugin):
+                config = plugin.Config(**method.config)
+                first = parts.first_config(plugin, config).model_dump(mode="json")
+                self._first[method.label] = first, float(plugin.first_share(config))
+            seedless = bool(getattr(plugin, "seedless", False))
             tuning = [] if seedless or self.study.tune is None else self._tune_stages(method)
             for seed in self.study.seeds[:1] if seedless else self.study.seeds:
                 self._trial(method, seed, seedless, tuning)
                 for family in folds(self.study):
                     self._trial(method, seed, seedless, tuning, fold=family)
-        return Plan(self.trials, self.stages, self.setting)
+        return Plan(self.trials, self._shared(), self.setting)
+
+    def _shared(self) -> dict[str, Stage]:
+        """The stages, with one stage for every first part that the training of two or more trials has in common."""
+        users: dict[str, list[Stage]] = {}
+        first_of: dict[str, str] = {}
+        for stage in self.stages.values():
+            if content := self._first_content(stage):
+                first_of[stage.id] = stage_id(content)
+                users.setdefault(first_of[stage.id], []).append(stage)
+        found: dict[str, Stage] = {}
+        for stage in self.stages.values():
+            first = first_of.get(stage.id, "")
+            if len(users.get(first, ())) < 2:
+                found[stage.id] = stage
+                continue
+            share = self._first[stage.label][1]
+            if first not in found:
+                note = f"for {len(users[first])} trials" + (f", {stage.note}" if stage.note else "")
+                found[first] = Stage(first, "prepare", stage.label, stage.seed, (), self._first_content(stage), note, share)
+            # What a stage is made from does not depend on who made it: the id stays that of a trial run alone.
+            found[stage.id] = replace(stage, inputs=(first,), budget_share=1 - share)
+        return found
+
+    def _first_content(self, stage: Stage) -> dict[str, Any]:
+        """What determines the first part of a train stage; nothing where it has none to share. Tuned settings are known too late."""
+        if stage.kind != "train" or "tuned" in stage.content or stage.label not in self._first:
+            return {}
+        return {**stage.content, "kind": "prepare", "method": {**stage.content["method"], "config": self._first[stage.label][0]}}
 
     def _trial(self, method: MethodSpec, seed: int, seedless: bool, tuning: list[Stage], fold: str | None = None) -> None:
         # An untrained student is the same without any family.
@@ -214,6 +259,13 @@ class _Planner:
 
     def _suites(self, suites: list[SuiteSpec]) -> list[dict[str, Any]]:
         return [{**suite.model_dump(mode="json"), "from": plugins.distribution("suites", suite.name)} for suite in suites]
+
+
+def needed(stages: Iterable[Stage], done: set[str]) -> list[Stage]:
+    """The stages that are still to do: those not done, but for first parts whose trials are all trained."""
+    missing = [stage for stage in stages if stage.id not in done]
+    wanted = {upstream for stage in missing for upstream in stage.inputs}
+    return [stage for stage in missing if stage.kind != "prepare" or stage.id in wanted]
 
 
 def checkpoint_suites(study: StudySpec) -> list[SuiteSpec]:

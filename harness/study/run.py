@@ -20,7 +20,7 @@ from harness.scoring.suites import select
 from harness.study.calibration import calibrate, makespan_s, predict, stage_items
 from harness.study.display import RunDisplay, duration
 from harness.study.executor import LocalExecutor
-from harness.study.plan import Plan, Stage, fold_suites, local_setting, plan_study
+from harness.study.plan import Plan, Stage, fold_suites, local_setting, needed, plan_study
 from harness.study.plan import folds as fold_families
 from harness.study.schedule import Outcome, disk_full_message
 from harness.study.tuning import write_tuned
@@ -123,11 +123,12 @@ def run_study(
         if is_disk_full(error) and not isinstance(error, StoreError):
             raise StoreError(disk_full_message(run_dir)) from error
         raise
+    computed = len(todo) - len(outcome.failed) - len(outcome.blocked)
     return RunSummary(
         run_dir=run_dir,
         report=report,
-        computed=len(todo) - len(outcome.failed) - len(outcome.blocked),
-        reused=len(plan.stages) - len(todo),
+        computed=computed,
+        reused=len(outcome.finished) - computed,
         failed={plan.stages[stage].name: message for stage, message in outcome.failed.items()},
         blocked=[plan.stages[stage].name for stage in outcome.blocked],
         wall_s=time.monotonic() - started,
@@ -144,7 +145,7 @@ def _do_stages(
     store.journal.append("run_started", workers=layout.workers, threads=layout.threads, reused=len(done))
     calibration = calibrate(store.root.parent, layout.threads)
     seconds = predict(study, plan, calibration)
-    todo = [stage for stage in plan.stages.values() if stage.id not in done]
+    todo = needed(plan.stages.values(), done)
     for stage in todo:
         (store.failed / f"{stage.id}.log").unlink(missing_ok=True)
     if not todo:

@@ -8,17 +8,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from harness.core import grid, plugins
+from harness.core import grid, parts, plugins
 from harness.core.budget import Caps, Ledger
 from harness.core.spec import StudySpec
-from harness.core.store import Meta, write_json
+from harness.core.store import Meta, RunStore, write_json
 from harness.errors import BudgetExceeded, CapReached, SpecError, TrainingError
 from harness.models.student import Student
 from harness.scoring import suites as scoring
 from harness.scoring.cost import Prices, cost
 from harness.seeds import generator
+from harness.study import prepared
 from harness.study.fingerprint import method_of
 from harness.study.progress import ProgressWriter
 from harness.study.stage import (
@@ -41,32 +43,75 @@ from harness.study.tuning import chosen, validation_score
 
 
 def run_train_stage(task: StageTask, folder: Path, progress: ProgressWriter) -> Meta:
-    """Trains one student and writes its model, ledger and curves into `folder`; what the method itself writes lies beside them."""
-    study, stage = task.study, task.stage
+    """Trains one student and writes its model, ledger and curves into `folder`; what the method itself writes lies beside them.
+
+    Where the first part was computed for several trials, training goes on from there, and the trial is charged the whole of it.
+    """
+    stage = task.stage
     values = chosen(task) if stage.content.get("tuned") else {}
-    shares, budget_flops = stage.content.get("checkpoints", []), study.budget.train_flops
-    kept: list[dict[str, Any]] = []
-    training = _Training(task, Ledger(budget_flops, caps=_caps(study), on_change=_reports(progress)))
-    ledger, student = training.ledger, training.student
-    if shares:
-        by_mark = {share * budget_flops: share for share in shares}
-        ledger.watch(list(by_mark), lambda mark: kept.append(_keep(student, ledger, by_mark[mark], folder)))
-    ended_by = training.train(values, folder)
+    training, kept = _open(task, folder, progress)
+    ledger, shared = training.ledger, {}
+    if stage.prepared is None:
+        ended_by = training.train(values, folder)
+    else:
+        loaded_s, first = ledger.wall_s(), _resume(task, training, folder)
+        kept += first.kept
+        ended_by = training.go_on(values, folder, first.ended_by)
+        # The seconds that the trial is charged but did not take: its own loading stands for that of the first part.
+        shared = {"shared": {"stage": stage.prepared, "flops": first.train_flops, "wall_s": round(first.wall_s - loaded_s, 3)}}
+    budget_flops = _budget_flops(task)
     if not getattr(training.method_class, "seedless", False) and ledger.spent() == 0:
         # Scored, it would pass for a trained student.
         if ended_by:
             raise SpecError(f"too small: {stage.label} was ended before its first step: {ended_by}", key="budget.caps")
         raise SpecError(f"too small: {stage.label} could not afford a single step", key="budget.train_flops", value=budget_flops)
     training.student.save(folder / "model")
-    if shares:
+    if stage.content.get("checkpoints"):
         kept.append({"share": 1.0, **_spend(ledger)})
         (folder / CHECKPOINTS).write_text(json.dumps(kept, indent=1) + "\n")
     _write_pairs(folder, training)
     for name, report in training.pool.reports().items() if hasattr(training.pool, "reports") else ():
         write_json(folder / name, report)
     write_accounts(ledger, folder)
-    found = {"counters": ledger.counters, "spent": spent_by_account(ledger), "budget_flops": budget_flops, "notes": ledger.notes}
-    return found | ({"ended_by": ended_by} if ended_by else {}) | ({"tuned": values} if values else {})
+    return _accounts(ledger, budget_flops) | shared | ({"ended_by": ended_by} if ended_by else {}) | ({"tuned": values} if values else {})
+
+
+def run_prepare_stage(task: StageTask, folder: Path, progress: ProgressWriter) -> Meta:
+    """The first part of training that several trials have in common: see harness.study.prepared for what it leaves."""
+    training, kept = _open(task, folder, progress)
+    (folder / prepared.MADE).mkdir()
+    ended_by = training.begin({}, folder / prepared.MADE)
+    prepared.save(folder, training.student, training.pool, training.ledger, kept=kept, ended_by=ended_by)
+    write_accounts(training.ledger, folder)
+    return _accounts(training.ledger, _budget_flops(task)) | ({"ended_by": ended_by} if ended_by else {})
+
+
+def _budget_flops(task: StageTask) -> float:
+    """FLOPs that the stage's trial may spend."""
+    return float(task.stage.content["train_flops"])
+
+
+def _open(task: StageTask, folder: Path, progress: ProgressWriter) -> tuple[_Training, list[dict[str, Any]]]:
+    """Training at its start, and the list of kept students, which grows as the ledger passes their shares."""
+    shares, budget_flops = task.stage.content.get("checkpoints", []), _budget_flops(task)
+    kept: list[dict[str, Any]] = []
+    training = _Training(task, Ledger(budget_flops, caps=_caps(task.study), on_change=_reports(progress)))
+    if shares:
+        student, ledger = training.student, training.ledger
+        by_mark = {share * budget_flops: share for share in shares}
+        ledger.watch(list(by_mark), lambda mark: kept.append(_keep(student, ledger, by_mark[mark], folder)))
+    return training, kept
+
+
+def _resume(task: StageTask, training: _Training, folder: Path) -> prepared.Prepared:
+    store, upstream = RunStore(task.run_dir), task.stage.prepared
+    assert upstream is not None
+    store.verify(upstream)  # damage would go into every trial that is built on it
+    return prepared.resume(store.folder(upstream), training.student, training.pool, training.ledger, folder)
+
+
+def _accounts(ledger: Ledger, budget_flops: float) -> Meta:
+    return {"counters": ledger.counters, "spent": spent_by_account(ledger), "budget_flops": budget_flops, "notes": ledger.notes}
 
 
 def run_tune_stage(task: StageTask, folder: Path, progress: ProgressWriter) -> Meta:
@@ -109,6 +154,7 @@ class _Training:
     def __init__(self, task: StageTask, ledger: Ledger) -> None:
         study, self.stage, self.ledger = task.study, task.stage, ledger
         self.method = method_of(study, self.stage.label)
+        self.config = self.method.config if self.stage.kind != "prepare" else self.stage.content["method"]["config"]
         self.method_class = plugins.load("methods", self.method.name)
         self.student = Student.load(
             study.student.model,
@@ -124,6 +170,7 @@ class _Training:
             rng=generator("trial", self.stage.seed, "pool"),
             ngrams=evaluation_ngrams(study.suites),
         )
+        torch.manual_seed(torch_seed("trial", self.stage.seed, "torch"))
 
     def train(self, values: grid.Values, out: Path) -> str:
         """Has the method train the student under its configuration with `values` set; why a cap ended it before its time, or nothing.
@@ -131,21 +178,42 @@ class _Training:
         Raises:
             TrainingError: the last update, after which nobody looked at a loss, left weights that are not finite.
         """
-        ended_by = self._train(values, out)
+        if parts.in_two_parts(self.method_class):
+            return self.go_on(values, out, self.begin(values, out))
+        return self._checked(self._step(lambda config, rng: self.method_class().train(**self._given(rng, config, out)), values))
+
+    def begin(self, values: grid.Values, out: Path) -> str:
+        """The method's first part; why a cap ended it, or nothing."""
+
+        def step(config: Any, rng: np.random.Generator) -> Student:
+            self.method_class().begin(**self._given(rng, parts.first_config(self.method_class, config), out))
+            return self.student
+
+        return self._step(step, values)
+
+    def go_on(self, values: grid.Values, out: Path, ended_by: str) -> str:
+        """What follows the first part, unless a cap has ended that; as `train`."""
+        if ended_by:
+            return self._checked(ended_by)
+        return self._checked(self._step(lambda config, rng: self.method_class().finish(**self._given(rng, config, out)), values))
+
+    def _checked(self, ended_by: str) -> str:
         if not all(bool(torch.isfinite(weight).all()) for weight in self.student.trainable):
             raise TrainingError(f"{self.stage.label} diverged: the last update left weights that are not finite; lower its learning_rate")
-        return ended_by
+        return ended_by or self.ledger.capped
 
-    def _train(self, values: grid.Values, out: Path) -> str:
-        torch.manual_seed(torch_seed("trial", self.stage.seed, "torch"))
-        config = self.method_class.Config(**grid.with_values(self.method.config, values))
-        rng = generator("trial", self.stage.seed, "method", self.method.name)
+    def _given(self, rng: np.random.Generator, config: Any, out: Path) -> dict[str, Any]:
+        return {"student": self.student, "pool": self.pool, "ledger": self.ledger, "rng": rng, "config": config, "out": out}
+
+    def _step(self, do: Callable[[Any, np.random.Generator], Student], values: grid.Values) -> str:
+        """One part of training, with the trial's random stream from its start; why a cap ended it before its time, or nothing."""
+        config = self.method_class.Config(**grid.with_values(self.config, values))
         try:
-            self.student = self.method_class().train(self.student, self.pool, self.ledger, rng=rng, config=config, out=out)
+            self.student = do(config, generator("trial", self.stage.seed, "method", self.method.name))
         except CapReached as reached:
             self.student.model.eval()
             return str(reached)
-        return self.ledger.capped
+        return ""
 
 
 def _caps(study: StudySpec) -> Caps:

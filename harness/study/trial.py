@@ -41,14 +41,15 @@ from harness.study.stage import (
     torch_seed,
     write_accounts,
 )
-from harness.study.training import run_train_stage, run_tune_stage
+from harness.study.training import run_prepare_stage, run_train_stage, run_tune_stage
 
 
 def run_stage(task: StageTask) -> Meta:
     """Does one stage and publishes its folder; returns its meta.json."""
     store, stage = RunStore(task.run_dir), task.stage
-    trains = stage.kind in ("train", "tune")
-    unit, total = ("FLOPs", float(stage.content["train_flops"])) if trains else ("items", float(task.planned_items))
+    share = stage.budget_share if stage.kind == "prepare" else 1.0
+    trains = stage.kind in ("train", "tune", "prepare")
+    unit, total = ("FLOPs", share * float(stage.content["train_flops"])) if trains else ("items", float(task.planned_items))
     progress = ProgressWriter(
         store.progress, stage=stage.id, label=f"{stage.label} seed {stage.seed}", kind=stage.kind, unit=unit, total=total
     )
@@ -58,6 +59,7 @@ def run_stage(task: StageTask) -> Meta:
     def fill(folder: Path) -> Meta:
         started = time.monotonic()
         found = _RUN[stage.kind](task, folder, progress)
+        taken_over_s = found["shared"]["wall_s"] if "shared" in found else 0.0
         return {
             "id": stage.id,
             "kind": stage.kind,
@@ -66,7 +68,7 @@ def run_stage(task: StageTask) -> Meta:
             "inputs": list(stage.inputs),
             "content": stage.content,
             "code": code_fingerprint(task.study, stage),
-            "wall_s": round(time.monotonic() - started, 3),
+            "wall_s": round(time.monotonic() - started + taken_over_s, 3),
             "device": stage.content["setting"]["device"],
             "host": provenance.machine()["host"],
             "peak_memory_gib": round(_peak_memory_bytes() / 2**30, 2),
@@ -129,7 +131,13 @@ def run_checkpoints_stage(task: StageTask, folder: Path, progress: ProgressWrite
     return {"counters": ledger.counters, "spent": spent_by_account(ledger), "items": scored, "checkpoints": len(kept)}
 
 
-_RUN = {"train": run_train_stage, "tune": run_tune_stage, "score": run_score_stage, "checkpoints": run_checkpoints_stage}
+_RUN = {
+    "prepare": run_prepare_stage,
+    "train": run_train_stage,
+    "tune": run_tune_stage,
+    "score": run_score_stage,
+    "checkpoints": run_checkpoints_stage,
+}
 
 
 def _training_record(trained: Path) -> TrainingRecord | None:

@@ -59,9 +59,11 @@ class LetterPool:
     ledger: Ledger
     demonstrations_made: list[Demonstration] = field(default_factory=make_seeds)
     never: bool = False
+    counted: bool = False
 
     def seeds(self) -> list[Demonstration]:
-        self.ledger.count("demonstrations", len(self.demonstrations_made))
+        self.ledger.count("demonstrations", 0 if self.counted else len(self.demonstrations_made))
+        self.counted = True
         return list(self.demonstrations_made)
 
     def verify(self, instruction: Instruction, response: str) -> Verification:

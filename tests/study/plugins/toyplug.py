@@ -11,10 +11,12 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from harness.core.parts import train_in_parts
 from harness.core.records import Demonstration, Instruction
 from harness.errors import BudgetExceeded
 from harness.models.finetune import FinetuneConfig, finetune
 from harness.scoring.suites import Suite, Task
+from harness.seeds import stream_from, stream_state
 
 CORPUS_ROW = {
     "id": "1", "seed_id": "s", "parent_id": "s", "lineage": [{"operation": "deepen", "text": "a\u2028b"}], "operation": "deepen",
@@ -76,6 +78,48 @@ class ToySFT:
         return student
 
 
+class ToyPartsConfig(_Config):
+    first: float = 0.3
+    """Share of the budget for the first part."""
+    learning_rate: float = 3e-3
+    begin_fails: bool = False
+
+
+class ToyParts:
+    """Fine-tuning in two parts; says in a file how often the first was begun."""
+
+    name = "toy_parts"
+    summary = "fine-tuning on sums, in two parts"
+    Config = ToyPartsConfig
+    later = ("learning_rate",)
+
+    @staticmethod
+    def first_share(config):
+        return config.first
+
+    def train(self, student, pool, ledger, *, rng, config, out):
+        return train_in_parts(self, student, pool, ledger, rng=rng, config=config, out=out)
+
+    def begin(self, student, pool, ledger, *, rng, config, out):
+        assert config.learning_rate == 3e-3, "later settings are at their defaults"
+        if config.begin_fails:
+            raise RuntimeError("no first part")
+        wait_for("TOY_BEGIN_WAIT")
+        if "TOY_BEGINS" in os.environ:
+            with Path(os.environ["TOY_BEGINS"]).open("a") as file:
+                file.write("begun\n")
+        shown = pool.demonstrations(16, rng=rng)
+        examples = [([{"role": "user", "content": one.instruction.text}], one.response) for one in shown]
+        (out / "examples.json").write_text(json.dumps(examples))
+        finetune(student, examples, ledger, config=FinetuneConfig(), rng=rng, max_flops=config.first * ledger.train_flops)
+
+    def finish(self, student, pool, ledger, *, rng, config, out):
+        examples = [(turns, response) for turns, response in json.loads((out / "examples.json").read_text())]
+        examples += [([{"role": "user", "content": one.instruction.text}], one.response) for one in pool.demonstrations(4, rng=rng)]
+        finetune(student, examples, ledger, config=FinetuneConfig(learning_rate=config.learning_rate), rng=rng, must_step=True)
+        return student
+
+
 def wait_for(variable):
     """Waits while the file that an environment variable names exists; says that it waits by touching <file>.there."""
     path = os.environ.get(variable)
@@ -95,6 +139,12 @@ class ToyPool:
 
     def __init__(self, config, *, ledger, rng, ngrams):
         self.config, self.ledger, self.rng, self.ngrams = config, ledger, rng, ngrams
+
+    def state(self):
+        return {"rng": stream_state(self.rng)}
+
+    def restore(self, state):
+        self.rng = stream_from(state["rng"])
 
     @staticmethod
     def families(config):
