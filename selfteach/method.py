@@ -49,6 +49,9 @@ class EvolConfig(CastConfig):
     """What the policy may choose from, besides "stop"."""
     embedder: str = DEFAULT_EMBEDDER
     environment: EnvironmentConfig = EnvironmentConfig()
+    corpus_size: int | None = Field(default=None, ge=1, exclude_if=lambda size: size is None)
+    """Most kept entries that fine-tuning learns from, drawn at random of all that evolving kept, a smaller draw's among a larger one's;
+    None is every one. The seeds' own demonstrations come on top."""
     finetune: FinetuneConfig = FinetuneConfig()
 
     @field_validator("embedder")
@@ -173,7 +176,7 @@ def _train(config: SelfTeachConfig, student: Student, pool: TaskPool, ledger: Le
         stage = _Stage(config, student, pool, ledger, seeds, embedder, seed_embeddings_N_D, cast, max_flops, out)
         evolution = _evolve_faithfully(stage, evolve_rng) if config.mdp == "faithful" else _evolve(stage, evolve_rng)
     write_corpus(evolution.entries, out / "corpus.jsonl")
-    examples = training_examples(seeds, evolution.entries)
+    examples = training_examples(seeds, drawn(evolution.entries, config.corpus_size, rng=finetune_rng.spawn(1)[0]))
     write_manifest(_manifest(config, cast, evolution, ledger, seeds=len(seeds), examples=len(examples)), out / "manifest.json")
     left = budget - (ledger.spent(ledger.account) - started_at)
     finetune(student, examples, ledger, config=config.finetune, rng=finetune_rng, max_flops=left, must_step=True)
@@ -245,6 +248,14 @@ def training_examples(seeds: list[Demonstration], entries: list[Entry]) -> list[
         if entry.kept and entry.response is not None:
             examples.append(([{"role": "user", "content": entry.instruction}], entry.response))
     return examples
+
+
+def drawn(entries: list[Entry], size: int | None, *, rng: np.random.Generator) -> list[Entry]:
+    """At most `size` of the kept entries, in their order; all of them where `size` is None."""
+    kept = [entry for entry in entries if entry.kept and entry.response is not None]
+    if size is None or size >= len(kept):
+        return kept
+    return [kept[index] for index in sorted(rng.permutation(len(kept))[:size].tolist())]
 
 
 def _manifest(config: SelfTeachConfig, cast: Cast, evolution: Evolution, ledger: Ledger, *, seeds: int, examples: int) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def run_train_stage(task: StageTask, folder: Path, progress: ProgressWriter) -> 
     """Trains one student and writes its model, ledger and curves into `folder`; what the method itself writes lies beside them."""
     study, stage = task.study, task.stage
     values = chosen(task) if stage.content.get("tuned") else {}
-    shares, budget_flops = stage.content.get("checkpoints", []), study.budget.train_flops
+    shares, budget_flops = stage.content.get("checkpoints", []), float(stage.content["train_flops"])
     kept: list[dict[str, Any]] = []
     training = _Training(task, Ledger(budget_flops, caps=_caps(study), on_change=_reports(progress)))
     ledger, student = training.ledger, training.student
@@ -110,11 +110,9 @@ class _Training:
         study, self.stage, self.ledger = task.study, task.stage, ledger
         self.method = method_of(study, self.stage.label)
         self.method_class = plugins.load("methods", self.method.name)
+        student = study.student_of(self.method)
         self.student = Student.load(
-            study.student.model,
-            adaptation=study.student.adaptation,
-            seed=torch_seed("trial", self.stage.seed, "init"),
-            engine=study.student.engine,
+            student.model, adaptation=student.adaptation, seed=torch_seed("trial", self.stage.seed, "init"), engine=student.engine
         )
         self.student.attach(ledger)
         pool_class = plugins.load("pools", study.pool.name)
