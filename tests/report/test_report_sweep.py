@@ -26,7 +26,8 @@ def record(**parts: Any) -> dict[str, Any]:
 
 
 ABLATION = [
-    {"variant": f"selfteach:policy={level}", "centre": "selfteach", "block": "b", "levels": {"policy": level}, "centre_levels": {"policy": "ppo"}}
+    {"variant": f"selfteach:policy={level}", "centre": "selfteach", "block": "", "levels": {"policy": level}}
+    | {"centre_levels": {"policy": "ppo"}}
     for level in ("bandit", "a|b&c")
 ]  # fmt: skip
 FULL = record(
