@@ -53,6 +53,9 @@ class EvolConfig(CastConfig):
     """What the policy may choose from, besides "stop"."""
     embedder: str = DEFAULT_EMBEDDER
     environment: EnvironmentConfig = EnvironmentConfig()
+    corpus_size: int | None = Field(default=None, ge=1, exclude_if=lambda size: size is None)
+    """Most kept entries that fine-tuning learns from, drawn at random of all that evolving kept, a smaller draw's among a larger one's;
+    None is every one. The seeds' own demonstrations come on top."""
     finetune: FinetuneConfig = FinetuneConfig()
 
     @field_validator("embedder")
@@ -112,7 +115,7 @@ class SelfTeach:
     Config = SelfTeachConfig
     grid: ClassVar[dict[str, list[float]]] = {"finetune.learning_rate": [3e-4, 1e-3], "evolve_share": [0.3, 0.5]}
 
-    later: ClassVar[tuple[str, ...]] = ("finetune",)
+    later: ClassVar[tuple[str, ...]] = ("finetune", "corpus_size")
 
     @staticmethod
     def first_share(config: EvolConfig) -> float:
@@ -225,7 +228,8 @@ def _finetune_on_corpus(
         student.attach(ledger)
     _, finetune_rng = _streams(rng)
     seeds = pool.seeds()
-    examples = training_examples(seeds, read_corpus(out / CORPUS))
+    entries = drawn(read_corpus(out / CORPUS), config.corpus_size, rng=finetune_rng.spawn(1)[0])
+    examples = training_examples(seeds, entries)
     note = "nothing was accepted: fine-tuned on the seeds alone" if len(examples) == len(seeds) else None
     evolved = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
     write_manifest({**evolved, "training_examples": len(examples), "note": note}, out / MANIFEST)
@@ -303,6 +307,14 @@ def training_examples(seeds: list[Demonstration], entries: list[Entry]) -> list[
         if entry.kept and entry.response is not None:
             examples.append(([{"role": "user", "content": entry.instruction}], entry.response))
     return examples
+
+
+def drawn(entries: list[Entry], size: int | None, *, rng: np.random.Generator) -> list[Entry]:
+    """At most `size` of the kept entries, in their order; all of them where `size` is None."""
+    kept = [entry for entry in entries if entry.kept and entry.response is not None]
+    if size is None or size >= len(kept):
+        return kept
+    return [kept[index] for index in sorted(rng.permutation(len(kept))[:size].tolist())]
 
 
 def _manifest(config: SelfTeachConfig, cast: Cast, evolution: Evolution, ledger: Ledger, *, seeds: int) -> dict[str, Any]:

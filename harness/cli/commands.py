@@ -8,12 +8,15 @@ from typing import Any
 
 from rich.console import Console
 
+from harness.cli.sweep import print_sweep
 from harness.cli.text import console, print_json, print_table, say
 from harness.core.results import RunResults, find_run, load_run
 from harness.core.spec import load_study
 from harness.core.store import RunStore, is_disk_full
 from harness.errors import SpecError, StoreError
 from harness.report import numbers
+
+BOARD_COLUMNS = ("rank", "method", "score", "95 % interval", "seeds x items", "training", "cost")
 
 
 def run_command(path: Path, *, workers: int | None, out: Path | None, as_json: bool) -> None:
@@ -83,13 +86,18 @@ def print_conclusions(writer: Console, results: RunResults) -> None:
     board = results.leaderboard
     if board.get("rows"):
         writer.print()
-        ranking = ("rank", "method", "score", "95 % interval", "seeds x items", "training", "cost")
         rows = [_board_row(row, matched=board["matched"]) for row in board["rows"]]
-        print_table(writer, f"Leaderboard: {board['metric_text']}", ranking, rows, right=ranking[2:])
+        print_table(writer, f"Leaderboard: {board['metric_text']}", BOARD_COLUMNS, rows, right=BOARD_COLUMNS[2:])
         for note in board["notes"]:
             say(writer, f"note: {note}")
         if board.get("axes"):
             say(writer, board["axes"]["text"])
+    for block in board.get("blocks") or ():
+        writer.print()
+        rows = [_board_row(row, matched=block["matched"]) for row in block["rows"]]
+        print_table(writer, f"Leaderboard at {block['name']}: {block['metric_text']}", BOARD_COLUMNS, rows, right=BOARD_COLUMNS[2:])
+    if board.get("sweep"):
+        print_sweep(writer, board["sweep"])
 
 
 def _verdict_row(verdict: dict[str, Any]) -> tuple[object, ...]:

@@ -13,27 +13,34 @@ from harness.verdicts.claims import load_claims
 def conclude(run_dir: Path) -> Path:
     """Writes verdicts.json, leaderboard.json and report.html; returns the report's path.
 
-    The leaderboard is written with the rankings at equal spend on each axis ("axes"), the costs at equal quality ("equal_quality") and the
-    differences on task families left out of training ("folds").
+    The leaderboard is written with the rankings at equal spend on each axis ("axes"), the costs at equal quality ("equal_quality"), the
+    differences on task families left out of training ("folds"), all at the study's own budget and student; and what a sweep found
+    ("sweep").
     """
+    from harness.core.blocks import blocks
     from harness.report.page import render
     from harness.verdicts.axes import axes_table
     from harness.verdicts.equal_quality import equal_quality_table
     from harness.verdicts.evidence import checksums
     from harness.verdicts.folds import fold_effects
-    from harness.verdicts.frames import Scores
+    from harness.verdicts.frames import Scores, restricted
     from harness.verdicts.judge import judge
     from harness.verdicts.leaderboard import leaderboard
+    from harness.verdicts.sweep import sweep_tables
 
     results = load_run(run_dir, conclusions=False)
     claims = [load_claims(path) for path in sorted((run_dir / CLAIMS).glob("*.yaml"))]
     write_json(run_dir / "verdicts.json", judge(results, claims, checksums=checksums(results)))
-    board, scores = leaderboard(results), Scores(results)
+    board, (own, *others) = leaderboard(results), blocks(results.study)
+    compared = restricted(results, own.methods) if others else results
+    scores = Scores(compared)
     tasks = list(dict.fromkeys(task for row in board["rows"] for task in row["per_task"]))
     along = {
-        "axes": axes_table(results, scores, tasks),
-        "equal_quality": equal_quality_table(results, scores, tasks),
-        "folds": fold_effects(results.fold_samples, results.study["tasks"]),
+        "axes": axes_table(compared, scores, tasks),
+        "equal_quality": equal_quality_table(compared, scores, tasks),
+        "folds": fold_effects(compared.fold_samples, results.study["tasks"]),
     }
+    if results.study.get("sweep"):
+        along["sweep"] = sweep_tables(results, tasks)
     write_json(run_dir / "leaderboard.json", board | along)
     return render(run_dir)

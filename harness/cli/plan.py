@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from harness.cli.plan_axes import predicted_spend, print_spend, ranking_text
+from harness.cli.sweep import planned_sweep, print_planned_sweep
 from harness.cli.text import console, print_json, print_table, say
 from harness.core.results import RunResults, find_run, load_run
 from harness.core.spec import StudySpec, load_study
@@ -51,7 +52,9 @@ def plan_command(
     calibration = calibrate(run_dir.parent, layout.threads)
     seconds = predict(study, plan, calibration)
     wall_s = makespan_s(plan, seconds, done, layout.workers)
-    trained = len({trial.train_stage for trial in plan.trials if not trial.seedless})
+    training = {
+        trial.train_stage: float(plan.stages[trial.train_stage].content["train_flops"]) for trial in plan.trials if not trial.seedless
+    }
     files = _claim_files(study, path)
     n_claims = sum(len(file.claims) for file in files)
     own = load_run(run_dir) if (run_dir / "study.json").exists() else None
@@ -69,7 +72,8 @@ def plan_command(
         "stages": len(plan.stages),
         "stages_finished": len(done),
         "train_flops_per_trial": study.budget.train_flops,
-        "train_flops": study.budget.train_flops * trained,
+        "train_flops": sum(training.values()),
+        "sweep": planned_sweep(study, plan),
         "tune_flops": sum(float(stage.content["train_flops"]) for stage in plan.stages.values() if stage.kind == "tune"),
         "checkpoint_items_per_trial": next((stage_items(study, stage) for stage in plan.stages.values() if stage.kind == "checkpoints"), 0),
         "spend": predicted_spend(study, plan, seconds, earlier),
@@ -93,10 +97,12 @@ def plan_command(
     kept = any(row["checkpoints"] for row in record["trials"])
     rows = [(row["trial"], row["train"], row["score"], *([row["checkpoints"] or "-"] if kept else [])) for row in record["trials"]]
     print_table(writer, "", ("trial", "train", "score", *(["checkpoints"] if kept else [])), rows)
+    print_planned_sweep(writer, record["sweep"])
     _print_tuning(writer, record)
+    each = " or ".join(f"{flops:.3g}" for flops in sorted(set(training.values())))
     say(
         writer,
-        f"\n{len(plan.stages)} stages, {len(done)} finished. Training: {trained} trials x {study.budget.train_flops:.3g} FLOPs = "
+        f"\n{len(plan.stages)} stages, {len(done)} finished. Training: {len(training)} trials x {each} FLOPs = "
         f"{record['train_flops']:.3g} FLOPs (flops-v1). Scoring: {record['items_per_trial']} items a trial, clean and perturbed"
         + (f", and {record['checkpoint_items_per_trial']} along its run" if kept else "")
         + ".\n"

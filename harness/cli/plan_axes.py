@@ -31,7 +31,8 @@ def predicted_spend(study: StudySpec, plan: Plan, seconds: Mapping[str, float], 
         )
         labels = counted["demonstrations"] + counted["comparisons"] if counted["known"] else None
         row: dict[str, Any] = {
-            "method": label, "flops": study.budget.train_flops, "tokens": counted["tokens"], "seconds": device_s,
+            "method": label, "flops": float(plan.stages[trial.train_stage].content["train_flops"]),
+            "tokens": counted["tokens"], "seconds": device_s,
             "usd": priced.total_usd if counted["known"] else None, "labels": labels,
         }  # fmt: skip
         limits = caps.model_dump(exclude_none=True)

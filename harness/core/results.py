@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.core.blocks import budgets
 from harness.core.corpus import CORPUS, read_rows
 from harness.core.records import CLEAN, SAMPLE_COLUMNS
 from harness.core.store import META, RunStore
@@ -134,6 +135,7 @@ class _Reader:
         # By name, because prices are declared a layer above this one.
         self.pricing = import_module("harness.scoring.cost")
         self.prices = self.pricing.Prices(**study["prices"])
+        self.budgets = budgets(study)
         self.trials: list[dict[str, Any]] = []
         self.samples: list[pd.DataFrame] = []
         self.ledgers: list[pd.DataFrame] = []
@@ -153,7 +155,7 @@ class _Reader:
         stages = [stage for stage in (train, score) if self.store.finished(stage)]
         row: dict[str, Any] = {**names, "variant": trial["variant"], "train_stage": train, "score_stage": score}
         row["status"] = "finished" if len(stages) == 2 else "failed" if {train, score} & self.failed else "pending"
-        row["budget_flops"] = float(self.study["budget"]["train_flops"])
+        row["budget_flops"] = self.budgets.get(label, float(self.study["budget"]["train_flops"]))
         row |= {_CAPS[name]: cap for name, cap in (self.study["budget"].get("caps") or {}).items()}
         row["checkpoint_stage"] = trial.get("checkpoint_stage")
         if train in stages:

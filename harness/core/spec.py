@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from harness.core.perturbation_spec import PerturbationSpec
 from harness.core.suite_spec import SuiteSpec
+from harness.core.sweep_spec import SweepSpec
 
 
 class Strict(BaseModel):
@@ -109,12 +110,24 @@ class FoldsSpec(Strict):
         return self
 
 
+class PlaceSpec(Strict):
+    """What a sweep has a method run at, in place of the study's own budget and student."""
+
+    train_flops: float = Field(gt=0, allow_inf_nan=False)
+    student: StudentSpec
+
+
 class MethodSpec(Strict):
-    """One method under one configuration; `variant` tells configurations of a method apart."""
+    """One method under one configuration; `variant` tells configurations of a method apart.
+
+    `levels` (per axis the level) and `at` are set by a sweep, never in a study file, and left out of records where there is none.
+    """
 
     name: str
-    variant: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    variant: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._=,-]*$")
     config: dict[str, Any] = {}
+    levels: dict[str, str] | None = Field(default=None, exclude_if=lambda levels: levels is None)
+    at: PlaceSpec | None = Field(default=None, exclude_if=lambda at: at is None)
 
     @property
     def label(self) -> str:
@@ -157,6 +170,15 @@ class StudySpec(Strict):
     tuned: str | None = Field(default=None, min_length=1)
     """A run, or its tuned.json, whose tuned settings this study takes; what the study sets itself wins."""
     folds: FoldsSpec | None = None
+    sweep: SweepSpec | None = Field(default=None, exclude_if=lambda sweep: sweep is None)
+
+    def train_flops_of(self, method: MethodSpec) -> float:
+        """What a trial of the method may spend on training."""
+        return method.at.train_flops if method.at is not None else self.budget.train_flops
+
+    def student_of(self, method: MethodSpec) -> StudentSpec:
+        """The student that the method starts from."""
+        return method.at.student if method.at is not None else self.student
 
     @field_validator("seeds")
     @classmethod

@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from harness.core import grid, plugins
+from harness.core import grid, plugins, sweep
 from harness.core.grid import Grid
 from harness.core.perturbation_spec import PerturbationSpec, robust_task
 from harness.core.spec import CheckpointsSpec, FoldsSpec, MethodSpec, StudySpec, TuneSpec
@@ -35,6 +35,8 @@ class StudyFile:
         self._check_student(study)
         self._check_plugins(study)
         study = self._anchored(study)
+        if study.sweep is not None:
+            study = sweep.expand(study, self._file, check_model=self._check_model)
         self._check_claims(study)
         if study.checkpoints is not None:
             self._check_checkpoints(study, study.checkpoints)
@@ -49,9 +51,11 @@ class StudyFile:
         return study
 
     def _check_student(self, study: StudySpec) -> None:
-        known, name = import_module("harness.models.registry").KNOWN, study.student.model
+        self._check_model(study.student.model, ("student", "model"))
+
+    def _check_model(self, name: str, at: Location) -> None:
+        known = import_module("harness.models.registry").KNOWN
         models = [model for model, source in known.items() if source.kind == "model"]
-        at = ("student", "model")
         if name in known and name not in models:
             raise self._file.fail(f"a model is expected, this names {_KINDS[known[name].kind]}", at, name, models)
         if name not in known and not name.startswith(("hub:", "file:", "pypi:")):
@@ -62,6 +66,9 @@ class StudyFile:
         self._check_config("pools", study.pool.name, study.pool.config, ("pool",))
         for index, method in enumerate(study.methods):
             self._check_config("methods", method.name, method.config, ("methods", index))
+            for key in ("levels", "at"):
+                if getattr(method, key) is not None:
+                    raise self._file.fail("is set by a sweep, not in a study file", ("methods", index, key))
         chosen: set[tuple[str, str]] = set()
         for index, suite in enumerate(study.suites):
             for task in self._check_suite(suite, ("suites", index)):

@@ -20,6 +20,7 @@ from harness.report.text import finalize, script_json, shorten
 SECTIONS = (
     ("verdicts", "Verdicts"),
     ("leaderboard", "Leaderboard"),
+    ("sweep", "Sweep"),
     ("cost", "Cost"),
     ("compute", "Compute audit"),
     ("curves", "Curves"),
@@ -59,7 +60,7 @@ def page(run: RunResults) -> str:
         context,
         m=macros,
         palette=palette,
-        sections=SECTIONS,
+        sections=[section for section in SECTIONS if section[0] != "sweep" or context["sweep"]],
         css=Markup(_asset("report.css")),
         script=Markup(script),
         script_hash=f"sha256-{digest}",

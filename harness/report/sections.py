@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from harness.core.journal import Journal
 from harness.core.results import RunResults
-from harness.report import cards, charts, holistic, numbers, robustness, spending, views
+from harness.report import cards, charts, holistic, numbers, robustness, spending, sweep, views
 
 Row = dict[str, Any]
 
@@ -47,6 +47,7 @@ def context(run: RunResults, methods: Sequence[str], palette: charts.Palette) ->
         | _training(run, primary, palette)
         | spending.context(run)
         | holistic.context(run, methods)
+        | sweep.context(run.leaderboard)
     )
 
 
@@ -76,7 +77,7 @@ def _facts(run: RunResults) -> list[tuple[str, Any]]:
         ("number format", lookup(study, "precision")),
         ("training seeds", f"{len(seeds)} ({', '.join(map(str, seeds))})" if seeds else None),
         ("items scored", numbers.count(judged) + (f" and {numbers.count(validation)} of the pool's validation" if validation else "")),
-        ("budget per trial", numbers.flops(lookup(study, "train_flops"))),
+        ("budget per trial", _budgets(run) or numbers.flops(lookup(study, "train_flops"))),
         ("last run", _last_run(run.run_dir)),
         (
             "versions",
@@ -84,6 +85,12 @@ def _facts(run: RunResults) -> list[tuple[str, Any]]:
         ),
     ]
     return [(name, value) for name, value in facts if value not in (None, "", numbers.MISSING)]
+
+
+def _budgets(run: RunResults) -> str:
+    """The budgets of a sweep that varies them."""
+    found = sorted({float(budget) for budget in run.trials["budget_flops"].dropna()}) if len(run.trials) else []
+    return ", ".join(map(numbers.flops, found)) if len(found) > 1 else ""
 
 
 def _last_run(run_dir: Path) -> str | None:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.core.results import load_run
 from harness.core.store import write_text
-from harness.report import numbers
+from harness.report import numbers, sweep_tables
 from harness.report.spending import phase_markdown
 from harness.report.text import visible
 from harness.report.views import phase_shares
@@ -105,7 +105,7 @@ def latex(leaderboard: dict[str, Any]) -> str:
 
 
 def export_tables(run_dir: Path) -> list[Path]:
-    """Writes leaderboard.{csv,md,tex}, verdicts.csv and phases.md (where the compute went) into the run's folder; returns their paths."""
+    """Writes leaderboard.{csv,md,tex}, verdicts.csv, phases.md (where compute went) and, of a sweep, sweep.{csv,md,tex}; returns paths."""
     run = load_run(run_dir)
     contents = {
         "leaderboard.csv": leaderboard_frame(run.leaderboard).to_csv(index=False),
@@ -114,6 +114,7 @@ def export_tables(run_dir: Path) -> list[Path]:
         "verdicts.csv": verdict_frame(run.verdicts).to_csv(index=False),
         "phases.md": phase_markdown(phase_shares(run.ledger)),
     }
+    contents |= sweep_tables.files(run.leaderboard.get("sweep"), latex_escaped=latex_escaped)
     for name, text in contents.items():
         write_text(run_dir / name, text)
     return [run_dir / name for name in contents]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -101,19 +101,20 @@ class Plan:
         }
 
 
-def plan_study(study: StudySpec, *, weights: str, setting: Setting) -> Plan:
+def plan_study(study: StudySpec, *, weights: str, setting: Setting, other_weights: Mapping[str, str] | None = None) -> Plan:
     """Expands a study.
 
     Args:
         weights: sha256 of the student's weights.
         setting: what the machine contributes.
+        other_weights: the same of a sweep's further students, by model.
     """
-    return _Planner(study, weights, setting).plan()
+    return _Planner(study, weights, setting, other_weights or {}).plan()
 
 
 class _Planner:
-    def __init__(self, study: StudySpec, weights: str, setting: Setting) -> None:
-        self.study, self.weights, self.setting = study, weights, setting
+    def __init__(self, study: StudySpec, weights: str, setting: Setting, other_weights: Mapping[str, str]) -> None:
+        self.study, self.weights, self.setting, self.other_weights = study, weights, setting, other_weights
         self.versions = provenance.versions()
         if study.student.engine == "vllm":
             self.versions["engine"] = require_vllm().version
@@ -211,8 +212,8 @@ class _Planner:
 
     def _training(self, method: MethodSpec, seed: int, pool: PoolSpec) -> dict[str, Any]:
         # Configurations are hashed as the plug-in completes them, so that writing out a default changes nothing.
-        study = self.study
-        method_config = plugins.load("methods", method.name).Config(**method.config).model_dump(mode="json")
+        study, student, plugin = self.study, self.study.student_of(method), plugins.load("methods", method.name)
+        method_config = plugin.Config(**method.config).model_dump(mode="json")
         pool_config = plugins.load("pools", pool.name).Config(**pool.config)
         contents = {"contents": pool_config.fingerprint()} if hasattr(pool_config, "fingerprint") else {}
         content = {
@@ -224,8 +225,12 @@ class _Planner:
                 **contents,
             },
             "seed": seed,
-            "student": {"weights": self.weights, "adaptation": study.student.adaptation.model_dump(mode="json")},
-            "train_flops": study.budget.train_flops,
+            "student": {
+                "weights": self.other_weights.get(student.model, self.weights),
+                "adaptation": student.adaptation.model_dump(mode="json"),
+            },
+            # What trains nothing is the same at every budget of a sweep.
+            "train_flops": study.budget.train_flops if getattr(plugin, "seedless", False) else study.train_flops_of(method),
             # The pool keeps clear of every evaluation item, so the suites shape what is trained on.
             "suites": [suite.model_dump(mode="json") for suite in study.suites if plugins.load("suites", suite.name).evaluation],
             "setting": asdict(self.setting),

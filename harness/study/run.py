@@ -77,21 +77,30 @@ class RunSummary:
 
 def make_plan(study: StudySpec, layout: Layout) -> Plan:
     """The study's plan on this machine; fetches the student's weights if they are not here yet, because ids cover them."""
+    others = {study.student_of(method).model for method in study.methods} - {study.student.model}
+    return plan_study(
+        study,
+        weights=_weights(study.student.model),
+        setting=local_setting(layout.threads),
+        other_weights={name: _weights(name) for name in sorted(others)},
+    )
+
+
+def _weights(name: str) -> str:
+    """sha256 of a model's weights."""
     from harness.models.sources import resolve, weights_hash
 
-    name = study.student.model
     try:
         folder = resolve(name)
         if not folder.is_dir():
             raise SourceError(
                 f"{name}: a file that is no model; a model is a folder with safetensors, config and tokenizer, or a .gguf file"
             )
-        weights = weights_hash(folder)
+        return weights_hash(folder)
     except SourceError as error:
         raise SourceError(f"student.model: {error}") from error
     except SpecError as error:
         raise SpecError(error.expected, key="student.model", value=name) from error
-    return plan_study(study, weights=weights, setting=local_setting(layout.threads))
 
 
 def run_study(

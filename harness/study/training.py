@@ -156,11 +156,9 @@ class _Training:
         self.method = method_of(study, self.stage.label)
         self.config = self.method.config if self.stage.kind != "prepare" else self.stage.content["method"]["config"]
         self.method_class = plugins.load("methods", self.method.name)
+        student = study.student_of(self.method)
         self.student = Student.load(
-            study.student.model,
-            adaptation=study.student.adaptation,
-            seed=torch_seed("trial", self.stage.seed, "init"),
-            engine=study.student.engine,
+            student.model, adaptation=student.adaptation, seed=torch_seed("trial", self.stage.seed, "init"), engine=student.engine
         )
         self.student.attach(ledger)
         pool_class = plugins.load("pools", study.pool.name)

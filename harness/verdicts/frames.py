@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -49,6 +49,32 @@ class Frames(Protocol):
     def folds(self) -> pd.DataFrame: ...
     @property
     def fold_samples(self) -> pd.DataFrame: ...
+
+
+@dataclass(frozen=True)
+class Part:
+    """The frames of some of a run's methods."""
+
+    study: dict[str, Any]
+    trials: pd.DataFrame
+    samples: pd.DataFrame
+    curves: pd.DataFrame
+    checkpoints: pd.DataFrame
+    checkpoint_samples: pd.DataFrame
+    folds: pd.DataFrame
+    fold_samples: pd.DataFrame
+
+
+def restricted(results: Frames, methods: Collection[str]) -> Part:
+    """What a run has of `methods` alone."""
+
+    def mine(frame: pd.DataFrame) -> pd.DataFrame:
+        return frame[frame["method"].isin(list(methods))] if len(frame) else frame
+
+    return Part(
+        results.study, mine(results.trials), mine(results.samples), mine(results.curves), mine(results.checkpoints),
+        mine(results.checkpoint_samples), mine(results.folds), mine(results.fold_samples),
+    )  # fmt: skip
 
 
 class NotTestableError(Exception):

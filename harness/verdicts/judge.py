@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from harness.core.blocks import apart
 from harness.stats.multiplicity import benjamini_hochberg, holm
 from harness.stats.power import MOST_SEEDS, designs_needed, mde
 from harness.verdicts.claims import NO_EFFECT, Claim, ClaimFile, Reading
@@ -150,6 +151,9 @@ def _estimate(claim: Claim, reading: Reading, results: Frames, scores: Scores, a
 
 
 def _require_matched(treatment: str, comparator: str, reading: Reading, results: Frames) -> None:
+    different = apart(results.study, treatment, comparator)
+    if different:
+        raise NotTestableError(different)
     if reading.estimand.kind in _COMPUTE_FREE:
         return
     trials = results.trials

@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from harness.core.blocks import blocks
 from harness.core.records import CLEAN
 from harness.stats.crossed import Estimate, Moments, contrast, moments
 from harness.stats.intervals import wilson_mean
 from harness.stats.ranking import Ranking, ranking
-from harness.verdicts.frames import Frames, NotTestableError, Scores, SharedItems, TaskInfo, compute_spread, is_trained
+from harness.verdicts.frames import Frames, NotTestableError, Scores, SharedItems, TaskInfo, compute_spread, is_trained, restricted
 from harness.verdicts.judge import FEW_SEEDS, MATCH_TOLERANCE
 from harness.verdicts.robustness import EVERY_TASK, robustness
 
@@ -23,6 +24,9 @@ MEANS = ("train_flops", "wall_s", "cost_usd", "demonstrations", "comparisons")
 def leaderboard(results: Frames, *, task_info: TaskInfo | None = None) -> dict[str, Any]:
     """Ranks the methods of a run; the content of leaderboard.json.
 
+    A sweep over budgets or students has a leaderboard of its own for each of them: the study's own at the top, the others under "blocks",
+    each with its "name", "train_flops" and "student". Runs of different blocks are never ranked together.
+
     The score is the mean over tasks (equal weight) of every suite but the pool's validation, on the items with a score in all of the
     method's seeds. Ranks are given only where compute was matched. Two methods are told apart by the paired crossed test on the items
     and seeds that both have: ranks by Holm over all pairs, `tied_with_best` by comparison with each rival (harness.stats.ranking).
@@ -31,6 +35,21 @@ def leaderboard(results: Frames, *, task_info: TaskInfo | None = None) -> dict[s
     Args:
         task_info: see `Scores`; by default the study's own description of its tasks.
     """
+    own, *others = blocks(results.study)
+    if not others:
+        return _board(results, task_info)
+    board = _board(restricted(results, own.methods), task_info)
+    board["notes"].insert(0, f"Ranked are the runs at {own.name}; runs at another budget or on another student are ranked apart.")
+    board["blocks"] = [
+        {"name": block.name, "train_flops": block.train_flops, "student": block.student}
+        | _board(restricted(results, block.methods), task_info)
+        for block in others
+    ]
+    return board
+
+
+def _board(results: Frames, task_info: TaskInfo | None) -> dict[str, Any]:
+    """The leaderboard of runs that may be compared."""
     scores = Scores(results, task_info)
     spread, owner = compute_spread(results.trials, scores.methods)
     matched = bool(spread <= MATCH_TOLERANCE)

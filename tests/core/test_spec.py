@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from harness.core import plugins
 from harness.core.spec import Adaptation, StudySpec, load_study
 from harness.core.study_file import key_path
 from harness.errors import SpecError
@@ -40,6 +43,13 @@ def write(folder: Path, content: Any) -> Path:
 def test_every_study_file_of_the_repository_loads(path: Path) -> None:
     study = load_study(path)
     assert study.name == path.stem
+
+
+def test_the_quickstarts_configurations_are_those_that_finished_runs_were_made_with() -> None:
+    """Stage ids hash configurations as plug-ins complete them: a setting added later must leave no trace where it is not used."""
+    methods = load_study(STUDIES / "quickstart.yaml").methods
+    completed = [plugins.load("methods", method.name).Config(**method.config).model_dump(mode="json") for method in methods]
+    assert hashlib.sha256(json.dumps(completed, sort_keys=True).encode()).hexdigest()[:16] == "0414b0b385d5f1d7"
 
 
 def test_there_are_study_files() -> None:

@@ -20,7 +20,7 @@ from harness.seeds import generator
 from selfteach.corpus import read_corpus
 from selfteach.environment import EnvironmentConfig
 from selfteach.faithful.quirks import FaithfulConfig
-from selfteach.method import EvolConfig, EvolInstruct, SelfTeach, SelfTeachConfig, training_examples
+from selfteach.method import EvolConfig, EvolInstruct, SelfTeach, SelfTeachConfig, drawn, training_examples
 from selfteach.operations import OPERATIONS
 from selfteach.policies import make
 from selfteach.policy import restore_policy
@@ -248,6 +248,31 @@ def test_the_tune_account_is_charged_like_the_train_account(tiny_model: Path, tm
     assert math.isclose(ledger.spent("tune"), BUDGET, rel_tol=0.02)
     told = json.loads((tmp_path / "manifest.json").read_text())["phases"]
     assert told["generate:model0"]["flops"] > 0
+
+
+def test_corpus_size_draws_kept_entries_smaller_draws_within_larger_ones(selfteach: Trained) -> None:
+    kept = [entry for entry in selfteach.entries if entry.kept]
+    draws = [drawn(selfteach.entries, size, rng=generator("draw", 3)) for size in (1, 3, len(kept), None)]
+    assert [len(draw) for draw in draws] == [1, 3, len(kept), len(kept)]
+    assert draws[3] == kept
+    ids = [{entry.id for entry in draw} for draw in draws]
+    assert ids[0] < ids[1] < ids[2]
+    assert [entry.id for entry in draws[1]] == [entry.id for entry in kept if entry.id in ids[1]], "in their order"
+    assert len({drawn(selfteach.entries, 1, rng=generator("draw", seed))[0].id for seed in range(20)}) > 1
+
+
+def test_a_corpus_size_trains_on_so_many_and_leaves_evolving_alone(tiny_model: Path, tmp_path: Path, selfteach: Trained) -> None:
+    cut = Trained(tiny_model, tmp_path, corpus_size=2)
+    assert cut.entries == selfteach.entries
+    assert cut.manifest["training_examples"] == len(make_seeds()) + 2
+    assert cut.ledger.spent() >= 0.98 * BUDGET
+
+
+def test_settings_that_are_not_used_leave_no_trace_in_ids() -> None:
+    """Ids of finished runs hash the completed configuration; this is the one that studies/quickstart.yaml trains with."""
+    config = {"evolve_share": 0.4, "environment": {"lineages": 12}, "responder": {"reasoning_tokens": 10, "instruction_tokens": 40}}
+    assert "corpus_size" not in SelfTeachConfig.model_validate(config).model_dump(mode="json")
+    assert SelfTeachConfig.model_validate(config | {"corpus_size": 5}).model_dump(mode="json")["corpus_size"] == 5
 
 
 def test_configs_are_strict() -> None:

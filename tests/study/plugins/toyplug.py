@@ -49,6 +49,8 @@ class ToyConfig(_Config):
     disk_full: bool = False
     idle: bool = False
     """Spend nothing."""
+    parts: list[str] = ["a", "b", "c"]
+    """Nothing reads it: for sweeps that drop one element at a time."""
 
 
 class ToySFT:

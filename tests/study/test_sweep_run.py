@@ -1,0 +1,118 @@
+"""A sweep from its file to its tables on a tiny model: shared work once, killed and resumed, budgets apart."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.core.results import load_run
+from harness.core.spec import load_study
+from harness.study.plan import Plan, Setting, plan_study
+from tests.study.conftest import PLUGINS, Workplace, wait_until
+
+SWEEP: dict[str, Any] = {
+    "perturbations": None,
+    "budget": {"train_flops": 2e8},
+    "sweep": {
+        "method": "toy_sft",
+        "axes": {
+            "learning_rate": [3e-3, 3e-2],
+            "parts": {"key": "parts", "drop_each": ["a"]},
+            "budget": {"key": "budget.train_flops", "values": [2e8, 4e8]},
+        },
+    },
+}
+LABELS = ["toy_base", "toy_sft", "toy_sft:learning_rate=0.03", "toy_sft:parts=without-a", "toy_base:budget=4e8", "toy_sft:budget=4e8"]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """The run folder of the sweep, killed once while it trains and started again."""
+    place = Workplace(tmp_path_factory.mktemp("swept"), tiny_model)
+    environment = {"PYTHONPATH": os.pathsep.join([str(PLUGINS), os.environ.get("PYTHONPATH", "")]), "XDG_CACHE_HOME": str(place.root)}
+    study, gate = place.write(**SWEEP), place.root / "gate"
+    gate.touch()
+    driver = place.start("run", study, **environment, TOY_TRAIN_WAIT=str(gate))
+    wait_until(Path(f"{gate}.there").exists, seconds=240)
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.communicate()
+    code, output = place.selfteach("run", study, **environment)
+    assert code == 0, output
+    for told in ("Ablation: mean score", "Leaderboard at budget=4e8", "Scaling with the budget"):
+        assert told in output
+    return place.run_dir
+
+
+def planned(workplace: Workplace, **changes: Any) -> Plan:
+    return plan_study(load_study(workplace.write(**{**SWEEP, **changes})), weights="w", setting=Setting("cpu", "float32", 1))
+
+
+def test_stages_of_a_sweep_are_those_of_the_same_trials_alone(workplace: Workplace) -> None:
+    plan = planned(workplace)
+    assert list(dict.fromkeys(trial.label for trial in plan.trials)) == LABELS
+    by_id = {trial.id: trial for trial in plan.trials}
+    assert by_id["toy_base-all"].stages == by_id["toy_base:budget=4e8-all"].stages, "untrained, it is the same at every budget"
+    alone = planned(workplace, sweep=None, methods=[{"name": "toy_base"}, {"name": "toy_sft", "config": {"learning_rate": 3e-3}}])
+    assert set(alone.stages) <= set(plan.stages), "the centre is the method as a plain study has it"
+    larger = planned(workplace, sweep=None, budget={"train_flops": 4e8}, methods=[{"name": "toy_sft"}])
+    assert set(larger.stages) <= set(plan.stages)
+
+
+def test_another_student_has_its_own_weights_in_its_ids(workplace: Workplace) -> None:
+    sweep = {"axes": {"student": {"key": "student.model", "values": {"gemma": "gemma3-270m"}}}}
+    study = load_study(workplace.write(**{**SWEEP, "sweep": sweep}))
+    plan = plan_study(study, weights="w", setting=Setting("cpu", "float32", 1), other_weights={"gemma3-270m": "v"})
+    weights = {trial.label: plan.stages[trial.train_stage].content["student"]["weights"] for trial in plan.trials}
+    assert weights == {"toy_base": "w", "toy_sft": "w", "toy_base:student=gemma": "v", "toy_sft:student=gemma": "v"}
+
+
+def test_a_killed_sweep_ends_with_every_table(swept: Path) -> None:
+    results = load_run(swept)
+    assert set(results.trials["status"]) == {"finished"}
+    trials = results.trials.set_index(["method", "seed"])
+    for label in LABELS:
+        budget = 4e8 if "budget" in label else 2e8
+        assert (trials.loc[label, "budget_flops"] == budget).all()
+        if "sft" in label:
+            assert (trials.loc[label, "train_flops"] / budget).between(0.93, 1.0).all()
+    board = results.leaderboard
+    assert {row["method"] for row in board["rows"]} == set(LABELS[:4])
+    assert [{row["method"] for row in block["rows"]} for block in board["blocks"]] == [set(LABELS[4:])]
+    (table,) = board["sweep"]["tables"]
+    rows = {row["variant"]: row for row in table["ablation"]}
+    assert list(rows) == LABELS[2:4]
+    assert rows["toy_sft:parts=without-a"]["effect"] == 0, "a setting that nothing reads changes nothing"
+    assert rows["toy_sft:parts=without-a"]["p_holm"] == 1
+    assert (rows["toy_sft:learning_rate=0.03"]["n_seeds"], rows["toy_sft:learning_rate=0.03"]["n_items"]) == (2, 24)
+    (curve,) = table["scaling"]
+    assert [point["train_flops"] for point in curve["points"]] == [2e8, 4e8]
+    page = (swept / "report.html").read_text()
+    for told in ('<section id="sweep"', "Leaderboard at budget=4e8", "without-a"):
+        assert told in page
+
+
+def test_plan_shows_the_sweep_and_report_exports_its_tables(workplace: Workplace, swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(swept, workplace.run_dir)
+    study = workplace.write(**SWEEP)
+    assert workplace.main("plan", study, "--json") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["sweep"]["axes"][0] == {"name": "learning_rate", "key": "learning_rate", "levels": ["0.003", "0.03"], "centre": "0.003"}
+    assert [block["methods"] for block in record["sweep"]["blocks"]] == [LABELS[:4], LABELS[4:]]
+    # Base is trained and scored once for both budgets; all others have two stages a seed.
+    assert (record["sweep"]["stages_alone"], record["sweep"]["stages"], record["sweep"]["stages_shared"]) == (20, 18, 2)
+    assert record["train_flops"] == 6 * 2e8 + 2 * 4e8
+    assert {row["method"]: row["flops"] for row in record["spend"]}["toy_sft:budget=4e8"] == 4e8
+    assert record["stages_finished"] == record["stages"]
+    assert workplace.main("plan", study) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Sweep: one at a time around toy_sft" in printed
+    assert "8 trials" in printed
+    assert workplace.main("report", "toy") == 0
+    for name in ("sweep.csv", "sweep.md", "sweep.tex"):
+        assert "without-a" in (workplace.run_dir / name).read_text()
