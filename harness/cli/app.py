@@ -89,11 +89,15 @@ def plan(
 
 
 @app.command(epilog="Examples:\n\n  selfteach status quickstart\n\n  selfteach status results/runs/quickstart --json")
-def status(run: RunArgument, as_json: JsonOption = False) -> None:
+def status(
+    run: RunArgument,
+    everything: Annotated[bool, typer.Option("--all", help="List every trial, however many; many are summed up otherwise.")] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Show what of a run is done, running, failed; spend against budget. Works while it runs, from another terminal."""
     from harness.cli.status import status_command
 
-    status_command(run, as_json=as_json)
+    status_command(run, everything=everything, as_json=as_json)
 
 
 @app.command(epilog="Example:\n\n  selfteach report quickstart --open")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from harness.core import provenance
@@ -85,15 +87,21 @@ def stage_items(study: StudySpec, stage: Stage) -> int:
         shares = study.checkpoints.shares if study.checkpoints is not None else []
         return _items(checkpoint_suites(study)) * len(shares)
     if stage.kind == "score":
-        suites = [SuiteSpec(**{key: value for key, value in suite.items() if key != "from"}) for suite in stage.content["suites"]]
-        return _items(suites) * (1 + len(stage.content["perturbations"]))
+        suites = json.dumps([{key: value for key, value in suite.items() if key != "from"} for suite in stage.content["suites"]])
+        return _items_of(suites) * (1 + len(stage.content["perturbations"]))
     return 0
 
 
 def _items(suites: Sequence[SuiteSpec]) -> int:
+    return _items_of(json.dumps([suite.model_dump(mode="json") for suite in suites]))
+
+
+@lru_cache(maxsize=256)
+def _items_of(suites: str) -> int:
+    # By their text, because thousands of trials are scored on the same ones.
     return sum(
         FAMILY_ITEMS * len(selection.families) if selection.families is not None else selection.limit or DEFAULT_ITEMS
-        for selection in select(suites)
+        for selection in select([SuiteSpec(**suite) for suite in json.loads(suites)])
     )
 
 
