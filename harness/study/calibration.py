@@ -111,6 +111,26 @@ def predict(study: StudySpec, plan: Plan, calibration: Calibration) -> dict[str,
     return {stage.id: calibration.seconds(study, stage, stage.id not in seedless) for stage in plan.stages.values()}
 
 
+def against_alone(plan: Plan, seconds: Mapping[str, float]) -> dict[str, float]:
+    """Predicted training FLOPs and seconds of training and scoring: of the study, and summed over its trials as if each were run alone.
+
+    Tuning, which a method's trials have in common in any case, is in neither.
+    """
+    found = {"train_flops": 0.0, "alone_train_flops": 0.0, "seconds": 0.0, "alone_seconds": 0.0}
+    seedless = {trial.train_stage for trial in plan.trials if trial.seedless}
+    for stage in plan.stages.values():
+        if stage.kind == "tune":
+            continue
+        found["seconds"] += seconds[stage.id]
+        if stage.kind in ("train", "prepare") and stage.id not in seedless:
+            found["train_flops"] += float(stage.content["train_flops"]) * stage.budget_share
+    for trial in plan.trials:
+        first = plan.stages[trial.train_stage].prepared
+        found["alone_seconds"] += sum(seconds[stage] for stage in (*trial.stages, *([first] if first else [])))
+        found["alone_train_flops"] += 0.0 if trial.seedless else float(plan.stages[trial.train_stage].content["train_flops"])
+    return found
+
+
 def makespan_s(plan: Plan, seconds: Mapping[str, float], done: set[str], workers: int) -> float:
     """Predicted wall seconds of the stages not yet done, on `workers` workers: greedy, longest chain first."""
     free = [0.0] * workers
