@@ -12,6 +12,8 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from benchmarks.sweeps.spent import spent
+from harness.cli.status import run_state
 from harness.core.spec import load_study
 from harness.core.store import RunStore, computed, write_json
 from harness.study.calibration import Calibration, makespan_s, predict
