@@ -187,7 +187,7 @@ def test_a_trial_is_the_same_whether_it_shares_its_first_part_or_not(workplace: 
         assert "shared" not in one
         study = load_study(workplace.root / "toy.yaml")
         assert prepare["code"] == code_fingerprint(study, plan.stages[prepare["id"]]) == other["code"]
-    write_json(together.root / "study.json", {"plan": plan.as_json(), "seeds": [0], "budget": {}, "prices": {}})
+    write_json(together.root / "study.json", {"plan": plan.as_json(), "seeds": [0], "budget": {"train_flops": BUDGET}, "prices": {}})
     whole = spent(together.root)
     first_flops, first_s = prepare["spent"]["train"], other["shared"]["wall_s"]
     assert whole["computed_flops"]["total"] == pytest.approx(whole["alone_flops"]["total"] - first_flops)
