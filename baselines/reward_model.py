@@ -136,7 +136,8 @@ def save_reward_model(model: RewardModel, path: Path) -> None:
 
 def restore_reward_model(student: Student, config: RewardConfig, path: Path) -> RewardModel:
     """The model that `save_reward_model` wrote, on the student that it was fitted on, whose weights must be what they were then."""
-    model, saved = RewardModel(student, config), load_file(path)
+    with torch.random.fork_rng():  # the head's initialisation, which is overwritten, must not shift what is drawn later
+        model, saved = RewardModel(student, config), load_file(path)
     model.mean, model.scale = saved.pop("standard").tolist()
     with torch.no_grad():
         model.center, model.spread = (saved.pop(name).to(student.device) for name in ("center", "spread"))

@@ -80,20 +80,27 @@ def plan(
     item_cost: Annotated[
         float | None, typer.Option("--item-cost", min=0, help="Cost of scoring one more item for one seed, in the same unit.")
     ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="List every trial, however many.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show trials, compute, predicted time, label costs, detectable effects and the cheapest sufficient design; trains nothing."""
     from harness.cli.plan import plan_command
 
-    plan_command(study, workers=workers, out=out, pilot=pilot, seed_cost=seed_cost, item_cost=item_cost, as_json=as_json)
+    plan_command(
+        study, workers=workers, out=out, pilot=pilot, seed_cost=seed_cost, item_cost=item_cost, everything=everything, as_json=as_json
+    )
 
 
 @app.command(epilog="Examples:\n\n  selfteach status quickstart\n\n  selfteach status results/runs/quickstart --json")
-def status(run: RunArgument, as_json: JsonOption = False) -> None:
+def status(
+    run: RunArgument,
+    everything: Annotated[bool, typer.Option("--all", help="List every trial, however many; many are summed up otherwise.")] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Show what of a run is done, running, failed; spend against budget. Works while it runs, from another terminal."""
     from harness.cli.status import status_command
 
-    status_command(run, as_json=as_json)
+    status_command(run, everything=everything, as_json=as_json)
 
 
 @app.command(epilog="Example:\n\n  selfteach report quickstart --open")

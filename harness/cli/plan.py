@@ -21,6 +21,11 @@ from harness.verdicts.claims import ClaimFile, find_claims, load_claims
 from harness.verdicts.estimands import unit
 from harness.verdicts.judge import ESTIMANDS
 
+MOST_ROWS = 100
+"""More trials or methods than this are not listed, unless all are asked for."""
+MOST_READ = 500
+"""Finished trials of the study's own run that are read without being asked for."""
+
 
 def plan_command(
     path: Path,
@@ -30,17 +35,19 @@ def plan_command(
     pilot: str | None,
     seed_cost: float | None,
     item_cost: float | None,
+    everything: bool,
     as_json: bool,
 ) -> None:
     """Prints a study's plan.
 
     Args:
         pilot: a run whose variances are used for the claims; by default the study's own earlier run, if there is one.
+        everything: list every trial, however many.
         seed_cost, item_cost: of one more seed and of one more scored item, instead of predicted times and the study's prices.
     Raises:
         SpecError: a mistake in the study, its claims, the pilot or the costs.
     """
-    from harness.study.calibration import calibrate, makespan_s, planned_items, predict, stage_items
+    from harness.study.calibration import against_alone, calibrate, makespan_s, planned_items, predict, stage_items
     from harness.study.display import duration
     from harness.study.run import RUNS, Layout, make_plan
 
@@ -48,7 +55,7 @@ def plan_command(
     plan = make_plan(study, layout)
     run_dir = out or RUNS / study.name
     store = RunStore(run_dir)
-    done = {stage for stage in plan.stages if store.finished(stage)}
+    done = plan.stages.keys() & store.all_finished()
     calibration = calibrate(run_dir.parent, layout.threads)
     seconds = predict(study, plan, calibration)
     wall_s = makespan_s(plan, seconds, done, layout.workers)
@@ -57,7 +64,8 @@ def plan_command(
     }
     files = _claim_files(study, path)
     n_claims = sum(len(file.claims) for file in files)
-    own = load_run(run_dir) if (run_dir / "study.json").exists() else None
+    small = sum(trial.score_stage in done for trial in plan.trials) <= MOST_READ
+    own = load_run(run_dir) if (run_dir / "study.json").exists() and small else None
     earlier = load_run(find_run(pilot)) if pilot else own
     costs = given_costs(seed_cost, item_cost) or study_costs(
         study, plan, seconds, device_hour_usd=_prices(study)["device_hour_usd"], trained_usd=_training_costs(earlier)
@@ -76,6 +84,8 @@ def plan_command(
         "sweep": planned_sweep(study, plan),
         "tune_flops": sum(float(stage.content["train_flops"]) for stage in plan.stages.values() if stage.kind == "tune"),
         "checkpoint_items_per_trial": next((stage_items(study, stage) for stage in plan.stages.values() if stage.kind == "checkpoints"), 0),
+        "against_alone": against_alone(plan, seconds),
+        "shared_parts": sum(stage.kind == "prepare" for stage in plan.stages.values()),
         "spend": predicted_spend(study, plan, seconds, earlier),
         "ranking_by_axis": ranking_text(earlier, study),
         "items_per_trial": planned_items(study),
@@ -95,8 +105,7 @@ def plan_command(
     writer = console()
     say(writer, f"{study.name}: {study.title}" if study.title else study.name)
     kept = any(row["checkpoints"] for row in record["trials"])
-    rows = [(row["trial"], row["train"], row["score"], *([row["checkpoints"] or "-"] if kept else [])) for row in record["trials"]]
-    print_table(writer, "", ("trial", "train", "score", *(["checkpoints"] if kept else [])), rows)
+    _print_trials(writer, record["trials"], kept, everything)
     print_planned_sweep(writer, record["sweep"])
     _print_tuning(writer, record)
     each = " or ".join(f"{flops:.3g}" for flops in sorted(set(training.values())))
@@ -108,13 +117,40 @@ def plan_command(
         + ".\n"
         f"Predicted time: about {duration(wall_s)} with {layout.workers} workers x {layout.threads} threads ({calibration.source}).",
     )
-    print_spend(writer, record["spend"], record["ranking_by_axis"])
+    _print_sharing(writer, record)
+    if not small:
+        say(writer, f"More than {MOST_READ} trials are finished here; `--pilot {run_dir}` reads them, for variances and label costs.")
+    print_spend(writer, record["spend"] if everything else record["spend"][:MOST_ROWS], record["ranking_by_axis"])
     _print_labels(writer, record)
     for note in study.notes:
         say(writer, f"Note: {note}")
     if plans:
         power, alpha = (" or ".join(sorted({f"{value:g}" for value in values})) for values in _levels(files))
         _print_claims(writer, plans, costs, f"power {power} at alpha {alpha}/{n_claims} (Holm's strictest step over {n_claims} claims)")
+
+
+def _print_trials(writer: Console, trials: list[dict[str, Any]], kept: bool, everything: bool) -> None:
+    if not everything and len(trials) > MOST_ROWS:
+        say(writer, f"{len(trials)} trials; --all lists them")
+        return
+    rows = [(row["trial"], row["train"], row["score"], *([row["checkpoints"] or "-"] if kept else [])) for row in trials]
+    print_table(writer, "", ("trial", "train", "score", *(["checkpoints"] if kept else [])), rows)
+
+
+def _print_sharing(writer: Console, record: dict[str, Any]) -> None:
+    from harness.study.progress import duration
+
+    spend = record["against_alone"]
+    if record["shared_parts"]:
+        told = [
+            f"{show(spend[name])} in place of {show(spend[f'alone_{name}'])} ({spend[name] / spend[f'alone_{name}']:.0%})"
+            for name, show in (("train_flops", lambda flops: f"{flops:.3g}"), ("seconds", duration))
+        ]
+        say(
+            writer,
+            f"Shared: {record['shared_parts']} first parts of training are computed once. Each trial is charged its whole budget; "
+            f"computed are {told[0]} FLOPs, in about {told[1]} of one worker's time, training and scoring.",
+        )
 
 
 def _trial(trial: Trial, done: set[str]) -> dict[str, str | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from functools import lru_cache
 from importlib import metadata
 from typing import Any, Literal, get_args
 
@@ -13,7 +15,22 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 def names(kind: Kind) -> list[str]:
     """Names of the installed plug-ins of one kind, sorted; nothing is imported."""
-    return sorted(metadata.entry_points(group=f"selfteach.{kind}").names)
+    return list(_names(kind, tuple(sys.path)))
+
+
+@lru_cache(maxsize=64)
+def _names(kind: Kind, path: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(metadata.entry_points(group=f"selfteach.{kind}").names))
+
+
+@lru_cache(maxsize=64)
+def _entries(kind: Kind, name: str, path: tuple[str, ...]) -> tuple[metadata.EntryPoint, ...]:
+    """The entry points of a name, looked up once as long as the module path stays: each look-up reads every installed distribution."""
+    return tuple(metadata.entry_points(group=f"selfteach.{kind}", name=name))
+
+
+def _found(kind: Kind, name: str) -> tuple[metadata.EntryPoint, ...]:
+    return _entries(kind, name, tuple(sys.path))
 
 
 def load(kind: Kind, name: str, *, file: object = None, key: str | None = None) -> Any:
@@ -24,7 +41,7 @@ def load(kind: Kind, name: str, *, file: object = None, key: str | None = None) 
     Raises:
         SpecError: no such plug-in, or its module cannot be imported.
     """
-    found = list(metadata.entry_points(group=f"selfteach.{kind}", name=name))
+    found = _found(kind, name)
     if not found:
         raise SpecError(f"unknown {kind.removesuffix('s')}", file=file, key=key, value=name, valid=names(kind))
     try:
@@ -35,11 +52,11 @@ def load(kind: Kind, name: str, *, file: object = None, key: str | None = None) 
 
 def package(kind: Kind, name: str) -> str:
     """The top-level package that provides a plug-in."""
-    (entry, *_) = metadata.entry_points(group=f"selfteach.{kind}", name=name)
+    (entry, *_) = _found(kind, name)
     return entry.module.split(".")[0]
 
 
 def distribution(kind: Kind, name: str) -> str:
     """ "name version" of the distribution that provides a plug-in."""
-    (entry, *_) = metadata.entry_points(group=f"selfteach.{kind}", name=name)
+    (entry, *_) = _found(kind, name)
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -13,8 +12,10 @@ import pandas as pd
 from harness.core.blocks import budgets
 from harness.core.corpus import CORPUS, read_rows
 from harness.core.records import CLEAN, SAMPLE_COLUMNS
-from harness.core.store import META, RunStore
-from harness.errors import SpecError, StoreError
+from harness.core.store import META, RunStore, find_run, read_json
+from harness.errors import StoreError
+
+__all__ = ["RunResults", "find_run", "load_run"]
 
 TRIAL_COLUMNS = (
     "trial_id",
@@ -99,11 +100,7 @@ def load_run(run_dir: Path | str, *, conclusions: bool = True) -> RunResults:
         StoreError: a file in it is damaged.
     """
     store = RunStore(Path(run_dir))
-    study = _read_json(store.root / "study.json", None)
-    if study is None:
-        raise SpecError("not the folder of a run (no study.json in it)", value=str(run_dir))
-    if not isinstance(study, dict) or not {"plan", "seeds", "budget", "prices"} <= set(study):
-        raise StoreError(f"{store.root / 'study.json'} is damaged (not the record of a study); run the study again to make it anew")
+    study = store.study()
     failed = {event["stage"] for event in store.journal.events() if event["event"] == "stage_failed"}
     reader = _Reader(store, study, failed)
     for trial in study["plan"]["trials"]:
@@ -117,12 +114,12 @@ def load_run(run_dir: Path | str, *, conclusions: bool = True) -> RunResults:
         ledger=_concat(reader.ledgers, LEDGER_COLUMNS),
         curves=_concat(reader.curves, CURVE_COLUMNS),
         corpora=reader.corpora,
-        verdicts=_read_json(store.root / "verdicts.json", []) if conclusions else [],
-        leaderboard=_read_json(store.root / "leaderboard.json", {}) if conclusions else {},
+        verdicts=read_json(store.root / "verdicts.json", []) if conclusions else [],
+        leaderboard=read_json(store.root / "leaderboard.json", {}) if conclusions else {},
         checkpoints=pd.DataFrame(reader.checkpoints, columns=list(CHECKPOINT_COLUMNS)),
         checkpoint_samples=_concat(reader.checkpoint_samples, CHECKPOINT_SAMPLE_COLUMNS),
         folds=pd.DataFrame(reader.folds, columns=[*TRIAL_COLUMNS, "fold"]),
-        tuned=_read_json(store.root / "tuned.json", {}),
+        tuned=read_json(store.root / "tuned.json", {}),
         fold_samples=_concat(reader.fold_samples, (*SAMPLE_COLUMNS, "method", "seed", "fold")),
     )
 
@@ -187,7 +184,7 @@ class _Reader:
 
     def _read_checkpoints(self, names: dict[str, Any], train: str, scored: str) -> None:
         path = self.store.folder(train) / "checkpoints.json"
-        for kept in _read_json(path, []):
+        for kept in read_json(path, []):
             price = self.pricing.cost(kept, kept["wall_s"], self.prices)
             self.checkpoints.append({**names, **kept, "cost_usd": price.total_usd, "human_s": price.human_s})
         self.checkpoint_samples.append(self._frame(scored, "samples.parquet").assign(**names))
@@ -226,30 +223,6 @@ class _Reader:
         return self._cache[path]
 
 
-def find_run(place: Path | str) -> Path:
-    """The run folder that a user means: the folder itself, or a study's name under results/runs.
-
-    Raises:
-        SpecError: there is none.
-    """
-    given = Path(place)
-    for candidate in (given, Path("results/runs") / given):
-        if (candidate / "study.json").exists() or (candidate / "stages").is_dir():
-            return candidate
-    runs = [path.parent.name for path in Path("results/runs").glob("*/study.json")]
-    raise SpecError("no such run; give its folder or the study's name", value=str(place), valid=runs)
-
-
 def _concat(frames: list[pd.DataFrame], columns: tuple[str, ...]) -> pd.DataFrame:
     filled = [frame[list(columns)] for frame in frames if len(frame)]
     return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=list(columns))
-
-
-def _read_json(path: Path, default: Any) -> Any:
-    if not path.exists():
-        return default
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        remedy = "run the study again to make it anew" if path.name == "study.json" else "`selfteach report` makes it anew"
-        raise StoreError(f"{path} is damaged ({error}); {remedy}") from error

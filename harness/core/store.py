@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.journal import Journal
-from harness.errors import StoreError
+from harness.errors import SpecError, StoreError
 
 Meta = dict[str, Any]
 META = "meta.json"
@@ -79,6 +79,21 @@ class RunStore:
                 return int(pid) if pid.isdigit() else 0
         return None
 
+    def study(self) -> dict[str, Any]:
+        """study.json: the resolved study with its plan.
+
+        Raises:
+            SpecError: the folder is not a run's.
+            StoreError: the file is damaged.
+        """
+        path = self.root / "study.json"
+        study = read_json(path, None)
+        if study is None:
+            raise SpecError("not the folder of a run (no study.json in it)", value=str(self.root))
+        if not isinstance(study, dict) or not {"plan", "seeds", "budget", "prices"} <= set(study):
+            raise StoreError(f"{path} is damaged (not the record of a study); run the study again to make it anew")
+        return study
+
     def folder(self, stage: str) -> Path:
         """Where the finished stage lies."""
         return self.stages / stage
@@ -86,6 +101,12 @@ class RunStore:
     def finished(self, stage: str) -> bool:
         """Whether the stage was completed (its files may have been damaged since: see `verify`)."""
         return (self.stages / stage / META).exists()
+
+    def all_finished(self) -> set[str]:
+        """Ids of all completed stages, by one listing: a stage's folder gets its name when it is whole."""
+        if not self.stages.is_dir():
+            return set()
+        return {entry.name for entry in os.scandir(self.stages) if entry.name != self.failed.name and not entry.name.startswith(".")}
 
     def meta(self, stage: str) -> Meta:
         """The stage's meta.json.
@@ -155,6 +176,35 @@ class RunStore:
             shutil.rmtree(leftover, ignore_errors=True)
         for leftover in self.progress.iterdir():
             leftover.unlink(missing_ok=True)
+
+
+def find_run(place: Path | str) -> Path:
+    """The run folder that a user means: the folder itself, or a study's name under results/runs.
+
+    Raises:
+        SpecError: there is none.
+    """
+    given = Path(place)
+    for candidate in (given, Path("results/runs") / given):
+        if (candidate / "study.json").exists() or (candidate / "stages").is_dir():
+            return candidate
+    runs = [path.parent.name for path in Path("results/runs").glob("*/study.json")]
+    raise SpecError("no such run; give its folder or the study's name", value=str(place), valid=runs)
+
+
+def read_json(path: Path, default: Any) -> Any:
+    """A run's JSON file, or `default` where there is none.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    if not path.exists():
+        return default
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        remedy = "run the study again to make it anew" if path.name == "study.json" else "`selfteach report` makes it anew"
+        raise StoreError(f"{path} is damaged ({error}); {remedy}") from error
 
 
 def computed(meta: Meta) -> tuple[float, float]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from harness.core import provenance
@@ -85,15 +87,21 @@ def stage_items(study: StudySpec, stage: Stage) -> int:
         shares = study.checkpoints.shares if study.checkpoints is not None else []
         return _items(checkpoint_suites(study)) * len(shares)
     if stage.kind == "score":
-        suites = [SuiteSpec(**{key: value for key, value in suite.items() if key != "from"}) for suite in stage.content["suites"]]
-        return _items(suites) * (1 + len(stage.content["perturbations"]))
+        suites = json.dumps([{key: value for key, value in suite.items() if key != "from"} for suite in stage.content["suites"]])
+        return _items_of(suites) * (1 + len(stage.content["perturbations"]))
     return 0
 
 
 def _items(suites: Sequence[SuiteSpec]) -> int:
+    return _items_of(json.dumps([suite.model_dump(mode="json") for suite in suites]))
+
+
+@lru_cache(maxsize=256)
+def _items_of(suites: str) -> int:
+    # By their text, because thousands of trials are scored on the same ones.
     return sum(
         FAMILY_ITEMS * len(selection.families) if selection.families is not None else selection.limit or DEFAULT_ITEMS
-        for selection in select(suites)
+        for selection in select([SuiteSpec(**suite) for suite in json.loads(suites)])
     )
 
 
@@ -101,6 +109,26 @@ def predict(study: StudySpec, plan: Plan, calibration: Calibration) -> dict[str,
     """Predicted seconds of every stage."""
     seedless = {trial.train_stage for trial in plan.trials if trial.seedless}
     return {stage.id: calibration.seconds(study, stage, stage.id not in seedless) for stage in plan.stages.values()}
+
+
+def against_alone(plan: Plan, seconds: Mapping[str, float]) -> dict[str, float]:
+    """Predicted training FLOPs and seconds of training and scoring: of the study, and summed over its trials as if each were run alone.
+
+    Tuning, which a method's trials have in common in any case, is in neither.
+    """
+    found = {"train_flops": 0.0, "alone_train_flops": 0.0, "seconds": 0.0, "alone_seconds": 0.0}
+    seedless = {trial.train_stage for trial in plan.trials if trial.seedless}
+    for stage in plan.stages.values():
+        if stage.kind == "tune":
+            continue
+        found["seconds"] += seconds[stage.id]
+        if stage.kind in ("train", "prepare") and stage.id not in seedless:
+            found["train_flops"] += float(stage.content["train_flops"]) * stage.budget_share
+    for trial in plan.trials:
+        first = plan.stages[trial.train_stage].prepared
+        found["alone_seconds"] += sum(seconds[stage] for stage in (*trial.stages, *([first] if first else [])))
+        found["alone_train_flops"] += 0.0 if trial.seedless else float(plan.stages[trial.train_stage].content["train_flops"])
+    return found
 
 
 def makespan_s(plan: Plan, seconds: Mapping[str, float], done: set[str], workers: int) -> float:

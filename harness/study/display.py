@@ -14,7 +14,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from harness.core.store import RunStore, computed
 from harness.study.plan import Stage
-from harness.study.progress import StageProgress, read_progress
+from harness.study.progress import StageProgress, amount_note, duration, read_progress
+
+__all__ = ["RunDisplay", "amount_note", "duration"]
 
 LINE_EVERY_S = 30.0
 
@@ -122,21 +124,3 @@ class RunDisplay:
     def _say(self, text: str) -> None:
         stamp = "" if self._live else f"[{duration(time.monotonic() - self._began):>8}] "
         self._progress.console.print(escape(stamp + text), highlight=False, soft_wrap=True)
-
-
-def amount_note(row: StageProgress) -> str:
-    """Spend against budget, or items against total, with the phase under way."""
-    phase = f"{row.phase}, " if row.phase else ""
-    if row.unit == "FLOPs":
-        return f"{phase}{row.done:.3g} of {row.total:.3g} FLOPs"
-    return f"{phase}{row.done:.0f} of {row.total:.0f} items" if row.total else f"{phase}{row.done:.0f} items"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: 42 s, 3 min 5 s, 2 h 10 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -120,6 +120,9 @@ class _Planner:
             self.versions["engine"] = require_vllm().version
         self.stages: dict[str, Stage] = {}
         self.trials: list[Trial] = []
+        self._contents: dict[str, dict[str, Any]] = {}
+        """Configurations of methods and pools as the plug-ins complete them, each worked out once."""
+        self._evaluation = [suite.model_dump(mode="json") for suite in study.suites if plugins.load("suites", suite.name).evaluation]
         self._first: dict[str, tuple[dict[str, Any], float]] = {}
         """By label, the settings that determine the first part of its training, and the share of the budget that it takes."""
 
@@ -213,17 +216,9 @@ class _Planner:
     def _training(self, method: MethodSpec, seed: int, pool: PoolSpec) -> dict[str, Any]:
         # Configurations are hashed as the plug-in completes them, so that writing out a default changes nothing.
         study, student, plugin = self.study, self.study.student_of(method), plugins.load("methods", method.name)
-        method_config = plugin.Config(**method.config).model_dump(mode="json")
-        pool_config = plugins.load("pools", pool.name).Config(**pool.config)
-        contents = {"contents": pool_config.fingerprint()} if hasattr(pool_config, "fingerprint") else {}
         content = {
-            "method": {"name": method.name, "config": method_config, "from": plugins.distribution("methods", method.name)},
-            "pool": {
-                "name": pool.name,
-                "config": pool_config.model_dump(mode="json"),
-                "from": plugins.distribution("pools", pool.name),
-                **contents,
-            },
+            "method": self._method_content(method),
+            "pool": self._pool_content(pool),
             "seed": seed,
             "student": {
                 "weights": self.other_weights.get(student.model, self.weights),
@@ -232,7 +227,7 @@ class _Planner:
             # What trains nothing is the same at every budget of a sweep.
             "train_flops": study.budget.train_flops if getattr(plugin, "seedless", False) else study.train_flops_of(method),
             # The pool keeps clear of every evaluation item, so the suites shape what is trained on.
-            "suites": [suite.model_dump(mode="json") for suite in study.suites if plugins.load("suites", suite.name).evaluation],
+            "suites": self._evaluation,
             "setting": asdict(self.setting),
             "versions": self.versions,
         }
@@ -240,6 +235,22 @@ class _Planner:
         if caps:
             content["caps"] = caps | ({"prices": study.prices} if "usd" in caps else {})
         return content
+
+    def _method_content(self, method: MethodSpec) -> dict[str, Any]:
+        known = json.dumps([method.name, method.config], sort_keys=True, default=repr)
+        if known not in self._contents:
+            config = plugins.load("methods", method.name).Config(**method.config).model_dump(mode="json")
+            self._contents[known] = {"name": method.name, "config": config, "from": plugins.distribution("methods", method.name)}
+        return self._contents[known]
+
+    def _pool_content(self, pool: PoolSpec) -> dict[str, Any]:
+        known = json.dumps(["pool", pool.name, pool.config], sort_keys=True, default=repr)
+        if known not in self._contents:
+            config = plugins.load("pools", pool.name).Config(**pool.config)
+            contents = {"contents": config.fingerprint()} if hasattr(config, "fingerprint") else {}
+            about = {"name": pool.name, "config": config.model_dump(mode="json"), "from": plugins.distribution("pools", pool.name)}
+            self._contents[known] = about | contents
+        return self._contents[known]
 
     def _score_stage(self, method: MethodSpec, seed: int, train: Stage, fold: str | None) -> Stage:
         suites = self.study.suites if fold is None else fold_suites(self.study, fold)

@@ -52,6 +52,7 @@ def save(folder: Path, student: Student, pool: Any, ledger: Ledger, *, kept: lis
         "ledger": ledger.state(),
         "pool": pool.state(),
         "trained_on": list(student.trained_on),
+        "in_training_mode": [name for name, module in student.model.named_modules() if module.training],
         "python": [version, list(words), gauss],
         "numpy": [algorithm, np.asarray(keys).tolist(), *rest],
         "kept": kept,
@@ -69,7 +70,11 @@ def resume(prepared: Path, student: Student, pool: Any, ledger: Ledger, out: Pat
     with torch.no_grad():
         for name, weight in weights.items():
             weight.copy_(tensors[name])
-    student.trained_on = dict.fromkeys(state["trained_on"])
+    student.trained_on = dict.fromkeys((prompt, response) for prompt, response in state["trained_on"])
+    # New adapters start in training mode: copies made of them would drop out what those of a student in evaluation mode do not.
+    in_training_mode = set(state["in_training_mode"])
+    for name, module in student.model.named_modules():
+        module.training = name in in_training_mode
     pool.restore(state["pool"])
     ledger.resume(state["ledger"])
     for source, target in ((prepared / MADE, out), (prepared / CHECKPOINT_MODELS, out / CHECKPOINT_MODELS)):

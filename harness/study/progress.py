@@ -70,3 +70,21 @@ def read_progress(folder: Path) -> list[StageProgress]:
 def as_rows(progress: list[StageProgress]) -> list[dict[str, object]]:
     """The same as JSON rows."""
     return [asdict(row) for row in progress]
+
+
+def amount_note(row: StageProgress) -> str:
+    """Spend against budget, or items against total, with the phase under way."""
+    phase = f"{row.phase}, " if row.phase else ""
+    if row.unit == "FLOPs":
+        return f"{phase}{row.done:.3g} of {row.total:.3g} FLOPs"
+    return f"{phase}{row.done:.0f} of {row.total:.0f} items" if row.total else f"{phase}{row.done:.0f} items"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: 42 s, 3 min 5 s, 2 h 10 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

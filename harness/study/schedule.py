@@ -6,6 +6,7 @@ the engine's; a stage may be done twice without harm, because it appears whole o
 
 from __future__ import annotations
 
+import heapq
 import signal
 import threading
 from abc import ABC, abstractmethod
@@ -86,23 +87,24 @@ class Executor(ABC):
         Raises:
             StoreError: the disk is full; running stages are stopped.
         """
-        pending, running = {stage.id: stage for stage in stages}, dict[str, Stage]()
-        priority = _chain_seconds(stages, seconds)
+        queue, running = _Queue(stages, done, _chain_seconds(stages, seconds)), dict[str, Stage]()
         outcome = Outcome(finished=set(done))
         with self.session(), ctrl_c_noted() as stop:
-            while pending or running:
+            while queue.waiting or running:
                 if stop.is_set():
                     raise KeyboardInterrupt
-                _block(pending, outcome)
-                ready = [stage for stage in pending.values() if set(stage.inputs) <= outcome.finished]
-                for stage in sorted(ready, key=lambda stage: (-priority[stage.id], stage.id))[: self.free(len(ready))]:
-                    running[stage.id] = pending.pop(stage.id)
+                for stage in queue.take(self.free(len(queue.ready))):
+                    running[stage.id] = stage
                     observer.started(stage)
                     self.submit(stage, task_for(stage))
                 for ended in self.collect(POLL_S):
                     stage = running.pop(ended.stage_id)
                     if self._settle(stage, ended, outcome, observer):
-                        pending[stage.id] = stage
+                        queue.put_back(stage)
+                    elif stage.id in outcome.failed:
+                        outcome.blocked |= queue.drop_after(stage)
+                    else:
+                        queue.finished(stage)
                 observer.tick()
         return outcome
 
@@ -175,14 +177,57 @@ def _chain_seconds(stages: Sequence[Stage], seconds: Mapping[str, float]) -> dic
     return {stage.id: after[stage.id] for stage in stages}
 
 
-def _block(pending: dict[str, Stage], outcome: Outcome) -> None:
-    while True:
-        hopeless = {i for i, stage in pending.items() if any(j in outcome.failed or j in outcome.blocked for j in stage.inputs)}
-        if not hopeless:
-            return
-        outcome.blocked |= hopeless
-        for stage_id in hopeless:
-            del pending[stage_id]
+class _Queue:
+    """Stages not handed out yet; what is ready lies in a heap, so that a plan of any size costs each stage the same.
+
+    Attributes:
+        waiting: how many stages are neither handed out nor dropped.
+    """
+
+    def __init__(self, stages: Sequence[Stage], done: set[str], priority: Mapping[str, float]) -> None:
+        self._priority = priority
+        self._held = {stage.id: (stage, set(stage.inputs) - done) for stage in stages}
+        self._after: dict[str, list[str]] = {}
+        for stage, missing in self._held.values():
+            for upstream in missing:
+                self._after.setdefault(upstream, []).append(stage.id)
+        self.ready: list[tuple[float, str, Stage]] = []
+        for stage in [stage for stage, missing in self._held.values() if not missing]:
+            self._release(stage)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._held) + len(self.ready)
+
+    def take(self, count: int) -> list[Stage]:
+        """The most urgent stages that are ready, at most `count`."""
+        return [heapq.heappop(self.ready)[-1] for _ in range(min(count, len(self.ready)))]
+
+    def put_back(self, stage: Stage) -> None:
+        """For a stage that is to be handed out once more."""
+        heapq.heappush(self.ready, (-self._priority[stage.id], stage.id, stage))
+
+    def finished(self, stage: Stage) -> None:
+        """Makes ready what waited for this stage alone."""
+        for held, missing in [self._held[name] for name in self._after.get(stage.id, ()) if name in self._held]:
+            missing.discard(stage.id)
+            if not missing:
+                self._release(held)
+
+    def drop_after(self, failed: Stage) -> set[str]:
+        """Takes out all that builds on a stage that failed; returns the ids."""
+        dropped: set[str] = set()
+        doomed = list(self._after.get(failed.id, ()))
+        while doomed:
+            name = doomed.pop()
+            if self._held.pop(name, None) is not None:
+                dropped.add(name)
+                doomed += self._after.get(name, ())
+        return dropped
+
+    def _release(self, stage: Stage) -> None:
+        del self._held[stage.id]
+        self.put_back(stage)
 
 
 @contextmanager

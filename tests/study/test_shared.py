@@ -12,8 +12,10 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from benchmarks.sweeps.spent import spent
+from harness.cli.status import run_state
 from harness.core.spec import load_study
-from harness.core.store import RunStore, computed
+from harness.core.store import RunStore, computed, write_json
 from harness.study.calibration import Calibration, makespan_s, predict
 from harness.study.fingerprint import code_fingerprint
 from harness.study.plan import Plan, Setting, needed, plan_study
@@ -185,6 +187,21 @@ def test_a_trial_is_the_same_whether_it_shares_its_first_part_or_not(workplace: 
         assert "shared" not in one
         study = load_study(workplace.root / "toy.yaml")
         assert prepare["code"] == code_fingerprint(study, plan.stages[prepare["id"]]) == other["code"]
+    write_json(together.root / "study.json", {"plan": plan.as_json(), "seeds": [0], "budget": {"train_flops": BUDGET}, "prices": {}})
+    whole = spent(together.root)
+    first_flops, first_s = prepare["spent"]["train"], other["shared"]["wall_s"]
+    assert whole["computed_flops"]["total"] == pytest.approx(whole["alone_flops"]["total"] - first_flops)
+    assert whole["alone_flops"]["train"] == sum(together.meta(trial.train_stage)["spent"]["train"] for trial in plan.trials)
+    assert whole["computed_flops"]["score"] == whole["alone_flops"]["score"]
+    taken_s = {stage: computed(together.meta(stage))[1] for stage in plan.stages}
+    assert whole["computed_worker_s"]["total"] == pytest.approx(sum(taken_s.values()))
+    assert whole["alone_worker_s"]["total"] > sum(taken_s.values()) - prepare["wall_s"]
+    assert (whole["first_parts"], whole["trials"]) == (1, 2)
+    assert first_s > 0
+    state = run_state(together)
+    assert state["stages_finished"] == state["stages_total"] == len(plan.stages)
+    assert [row["train_flops"] for row in state["trials"]] == [together.meta(trial.train_stage)["spent"]["train"] for trial in plan.trials]
+    assert state["shared"]["charged_flops"] - state["shared"]["computed_flops"] == pytest.approx(first_flops)
     charged = sum(together.meta(trial.train_stage)["spent"]["train"] for trial in plan.trials)
     really = sum(computed(together.meta(stage.id))[0] for stage in plan.stages.values() if stage.kind in ("train", "prepare"))
     assert really == pytest.approx(charged - prepare["spent"]["train"])
