@@ -10,7 +10,7 @@ from harness.core.store import RunStore
 from harness.errors import SpecError
 from harness.study.executor import LocalExecutor
 from harness.study.plan import Setting
-from harness.study.ray_executor import RayExecutor, load_ray
+from harness.study.ray_executor import RayExecutor, check_ray
 from harness.study.schedule import Executor
 from harness.study.share import Share
 from harness.study.slurm_executor import SlurmExecutor, check_slurm
@@ -84,7 +84,7 @@ class Place:
         SpecError: the share cannot be used.
         """
         if self.executor == "ray":
-            load_ray()
+            check_ray()
         if self.executor == "slurm":
             check_slurm()
         if self.share is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import signal
 import socket
@@ -151,18 +152,20 @@ class RayExecutor(Executor):
         self._running.clear()
 
 
-def load_ray() -> Any:
-    """The package `ray`.
-
-    Raises:
-        ExecutorError: it is not installed.
+def check_ray() -> None:
+    """Raises:
+    ExecutorError: the package `ray` is not installed.
     """
+    # Not imported yet: see harness.study.ray_head.authenticate.
+    if importlib.util.find_spec("ray") is None:
+        raise ExecutorError(f"--executor ray needs the package ray, which is not installed: {INSTALL}")
+
+
+def load_ray() -> Any:
+    """The package `ray`, imported when it is first needed."""
     # Ray prints each lost worker and retry on standard output, where --json must stay alone; the stage's log and the journal tell of them.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
-    try:
-        return importlib.import_module("ray")
-    except ImportError as error:
-        raise ExecutorError(f"--executor ray needs the package ray, which is not installed: {INSTALL}") from error
+    return importlib.import_module("ray")
 
 
 @contextmanager

@@ -42,9 +42,7 @@ class RayHead:
         """Raises:
         ExecutorError: Ray did not start; says what it printed.
         """
-        # Ray reads these when it is first imported, in this process too.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        authenticate()
         environment = {
             **os.environ,
             "RAY_USAGE_STATS_ENABLED": "0",
@@ -71,6 +69,12 @@ class RayHead:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         assert self._process is not None
         self._process.communicate()  # closes its pipe, at which it ends
+
+
+def authenticate() -> None:
+    """Gives this process and its children a token that a cluster of its own asks for; before Ray is first imported, which reads it then."""
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def main(cpus: int, gpus: int) -> None:

@@ -40,7 +40,7 @@ class Layout:
 
     @classmethod
     def of(cls, workers: int | None, threads: int | None = None, *, gpus: int = 0) -> Layout:
-        """`workers` processes (by default one for each GPU, else one for each core), `threads` each (by default an even share of the cores)."""
+        """`workers` processes (by default one a GPU, else one a core) with `threads` each (by default an even share of the cores)."""
         count = workers or gpus or max(1, provenance.cores() // (threads or 1))
         return cls(count, threads or max(1, provenance.cores() // count))
 

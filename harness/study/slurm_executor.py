@@ -1,12 +1,14 @@
 """Stages as Slurm jobs through submitit: the ready stages of one kind are one job array; what is preempted goes back into the queue.
 
-A job outlives its driver. `queue/<stage>.json` of the run says which job holds a stage, so that a driver started again waits for it and does
-not submit it twice. Slurm is asked by one `squeue` for all jobs, at most every ten seconds; results are seen in the folder where jobs leave them.
+A job outlives its driver. `queue/<stage>.json` of the run says which job holds a stage, so that a driver started again waits for it and
+does not submit it twice. Slurm is asked by one `squeue` for all jobs, at most every ten seconds; results are seen in the folder where jobs
+leave them.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import os
 import shutil
@@ -192,23 +194,17 @@ class SlurmExecutor(Executor):
 
 
 def load_submitit() -> Any:
-    """The package `submitit`.
-
-    Raises:
-        ExecutorError: it is not installed.
-    """
-    try:
-        importlib.import_module("submitit.core.utils")
-        return importlib.import_module("submitit")
-    except ImportError as error:
-        raise ExecutorError(f"--executor slurm needs the package submitit, which is not installed: {INSTALL}") from error
+    """The package `submitit`, imported when it is first needed."""
+    importlib.import_module("submitit.core.utils")
+    return importlib.import_module("submitit")
 
 
 def check_slurm() -> None:
     """Raises:
     ExecutorError: submitit or one of Slurm's commands is not here.
     """
-    load_submitit()
+    if importlib.util.find_spec("submitit") is None:
+        raise ExecutorError(f"--executor slurm needs the package submitit, which is not installed: {INSTALL}")
     missing = [command for command in ("sbatch", "srun", "squeue", "scancel", "scontrol") if shutil.which(command) is None]
     if missing:
         raise ExecutorError(

@@ -21,12 +21,15 @@ PLUGINS = Path(__file__).parent / "plugins"
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+def write_tiny_model(folder: Path) -> Path:
     """A random two-layer Llama with one token per character."""
     import torch
     from tokenizers import Tokenizer, models
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    folder = tmp_path_factory.mktemp("model")
     vocabulary = {letter: index for index, letter in enumerate(string.printable)} | {"<e>": len(string.printable)}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<e>", pad_token="<e>", bos_token="<e>")

@@ -20,7 +20,7 @@ JOBS = STATE / "jobs"
 
 def sbatch(arguments: list[str]) -> int:
     script = Path(arguments[-1]).read_text()
-    options = {match[1]: match[3] for match in re.finditer(r"^#SBATCH --([\w-]+)(=(.*))?$", script, re.MULTILINE)}
+    options = {match[1]: match[3] or "" for match in re.finditer(r"^#SBATCH --([\w-]+)(=(.*))?$", script, re.MULTILINE)}
     with (STATE / "submissions").open("a") as log:
         log.write(" ".join(f"{key}={value}" for key, value in options.items()) + "\n")
     if options.get("partition") == "nowhere":
