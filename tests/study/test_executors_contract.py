@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -28,7 +29,8 @@ from harness.study.schedule import Executor, Outcome, worker_environment
 from harness.study.share import Share
 from harness.study.slurm_executor import SlurmExecutor, queued_jobs
 from tests.study.cheap_stages import CheapTask, Watcher, stage
-from tests.study.conftest import alive, wait_until
+from tests.study.conftest import PLUGINS, Workplace, alive, wait_until
+from tests.study.test_run import assert_same_results
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("local", "ray", "ray with a share", "slurm")
@@ -47,7 +49,7 @@ def cluster() -> Iterator[str]:
     """The address of a Ray cluster for the whole module: starting one takes seconds."""
     needs("ray")
     patch = pytest.MonkeyPatch()
-    patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(PLUGINS)]))
     with RayHead(cpus=2) as address:
         yield address
     patch.undo()
@@ -320,6 +322,32 @@ def test_ready_stages_of_one_kind_are_one_array_with_the_given_options(
         assert found["exclusive"] == ""
         assert found["requeue"] == ""
     assert store.meta("e")["environment"]["OMP_NUM_THREADS"] == "3"
+
+
+@pytest.mark.parametrize("name", ["ray", pytest.param("slurm", marks=pytest.mark.slow)])
+def test_a_study_has_the_same_scores_to_the_last_bit(
+    name: str, workplace: Workplace, reference: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = workplace.write()
+    if name == "ray":
+        share = workplace.root / "share"
+        options = ["--address", request.getfixturevalue("cluster"), "--share", f"file://{share}", "--workers", "2"]
+    else:
+        request.getfixturevalue("slurm")
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(PLUGINS)]))
+        options = ["--slurm", "time=10"]
+    assert workplace.main("run", study, "--executor", name, *options) == 0
+    assert_same_results(workplace.run_dir, reference)
+    record = json.loads((workplace.run_dir / "study.json").read_text())
+    assert {stage["id"] for stage in record["plan"]["stages"]} == {
+        stage["id"] for stage in json.loads((reference / "study.json").read_text())["plan"]["stages"]
+    }, "the setting of the machines is what this one's is"
+    if name == "ray":
+        for folder in (workplace.run_dir / "stages").iterdir():  # as a driver leaves it that is killed before it fetches
+            shutil.rmtree(folder)
+        assert workplace.main("run", study, "--executor", name, *options) == 0
+        assert len([event for event in RunStore(workplace.run_dir).journal.events() if event["event"] == "stage_started"]) == 6
+        assert_same_results(workplace.run_dir, reference)
 
 
 @pytest.mark.slow
