@@ -122,6 +122,8 @@ def run_study(
     started = time.monotonic()
     place = place or Place()
     store = RunStore(run_dir)
+    if place.elsewhere:
+        console.print("asking one of the machines for its device and number format", highlight=False)
     plan = make_plan(study, layout, place.setting(store, layout.threads))
     try:
         with store.locked():

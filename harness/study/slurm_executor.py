@@ -76,10 +76,14 @@ class SlurmExecutor(Executor):
         self._folder.mkdir(parents=True, exist_ok=True)
         (job,) = self._sbatch([Probe(self.threads, os.getcwd())], "setting")
         try:
+            asked_s = time.monotonic()
             while not self._result_path(job).exists():
+                time.sleep(RESULTS_EVERY_S)
+                if time.monotonic() - asked_s < QUEUE_EVERY_S:
+                    continue
+                asked_s = time.monotonic()
                 if job not in queued_jobs() and not self._result_path(job).exists():
                     raise ExecutorError(f"the job that asks a node for its device ended without an answer; its output: {self._folder}")
-                time.sleep(RESULTS_EVERY_S)
         except BaseException:
             cancel([job])
             raise
