@@ -29,10 +29,9 @@ from harness.study.schedule import Executor, Outcome, worker_environment
 from harness.study.share import Share
 from harness.study.slurm_executor import SlurmExecutor, queued_jobs
 from tests.study.cheap_stages import CheapTask, Watcher, stage
-from tests.study.conftest import PLUGINS, Workplace, alive, wait_until
+from tests.study.conftest import PYTHONPATH, Workplace, alive, wait_until
 from tests.study.test_run import assert_same_results
 
-ROOT = Path(__file__).parents[2]
 NAMES = ("local", "ray", "ray with a share", "slurm")
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ray's sockets and submitit's processes, not ours
@@ -49,7 +48,7 @@ def cluster() -> Iterator[str]:
     """The address of a Ray cluster for the whole module: starting one takes seconds."""
     needs("ray")
     patch = pytest.MonkeyPatch()
-    patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(PLUGINS)]))
+    patch.setenv("PYTHONPATH", PYTHONPATH)
     with RayHead(cpus=2) as address:
         yield address
     patch.undo()
@@ -59,7 +58,7 @@ def cluster() -> Iterator[str]:
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Slurm's commands on the PATH."""
     needs("submitit")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("PYTHONPATH", PYTHONPATH)
     monkeypatch.setattr("harness.study.slurm_executor.RESULTS_EVERY_S", 0.2)
     monkeypatch.setattr("harness.study.slurm_executor.QUEUE_EVERY_S", 1.0)
     if os.environ.get("SELFTEACH_TEST_SLURM") == "real":
@@ -248,7 +247,7 @@ def start_driver(name: str, place: Path, mark: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", DRIVER, name, str(place)],
         cwd=place,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "CONTRACT": mark},
+        env={**os.environ, "PYTHONPATH": PYTHONPATH, "CONTRACT": mark},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -306,7 +305,7 @@ def test_ready_stages_of_one_kind_are_one_array_with_the_given_options(
 ) -> None:
     needs("submitit")
     state = fake_slurm(tmp_path, monkeypatch)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", PYTHONPATH)
     monkeypatch.setattr("harness.study.slurm_executor.RESULTS_EVERY_S", 0.2)
     stages = [stage("a"), stage("b"), stage("c"), stage("d", kind="score"), stage("e", "a", "b", "c", kind="score")]
     options = {"partition": "gpu", "exclusive": True, "gres": "gpu:1", "time": "1-00:00:00"}
@@ -326,7 +325,7 @@ def test_ready_stages_of_one_kind_are_one_array_with_the_given_options(
 
 @pytest.mark.parametrize("name", ["ray", pytest.param("slurm", marks=pytest.mark.slow)])
 def test_a_study_has_the_same_scores_to_the_last_bit(
-    name: str, workplace: Workplace, reference: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    name: str, workplace: Workplace, reference: Path, request: pytest.FixtureRequest
 ) -> None:
     study = workplace.write()
     if name == "ray":
@@ -334,7 +333,7 @@ def test_a_study_has_the_same_scores_to_the_last_bit(
         options = ["--address", request.getfixturevalue("cluster"), "--share", f"file://{share}", "--workers", "2"]
     else:
         request.getfixturevalue("slurm")
-        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(PLUGINS)]))
+        monkeypatch.setenv("PYTHONPATH", PYTHONPATH)
         options = ["--slurm", "time=10"]
     assert workplace.main("run", study, "--executor", name, *options) == 0
     assert_same_results(workplace.run_dir, reference)
@@ -353,7 +352,7 @@ def test_a_study_has_the_same_scores_to_the_last_bit(
 @pytest.mark.slow
 def test_a_study_outlives_the_loss_of_a_ray_node_in_the_middle_of_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needs("ray")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", PYTHONPATH)
     from tests.study.two_ray_nodes import TwoNodes
 
     store = RunStore(tmp_path / "run")
