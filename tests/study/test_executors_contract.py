@@ -333,7 +333,6 @@ def test_a_study_has_the_same_scores_to_the_last_bit(
         options = ["--address", request.getfixturevalue("cluster"), "--share", f"file://{share}", "--workers", "2"]
     else:
         request.getfixturevalue("slurm")
-        monkeypatch.setenv("PYTHONPATH", PYTHONPATH)
         options = ["--slurm", "time=10"]
     assert workplace.main("run", study, "--executor", name, *options) == 0
     assert_same_results(workplace.run_dir, reference)
