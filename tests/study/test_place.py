@@ -148,3 +148,8 @@ def test_temporary_folders_of_queued_stages_are_left_alone(tmp_path: Path) -> No
     with store.locked():
         assert [path.name for path in store.stages.glob(".tmp-*")] == [".tmp-queued-7"]
         assert [path.name for path in store.progress.iterdir()] == ["queued.json"]
+
+
+def test_the_study_that_executors_are_timed_with_is_valid() -> None:
+    study = load_study(Path(__file__).parents[2] / "benchmarks" / "executors" / "small.yaml")
+    assert [method.label for method in study.methods] == ["sft", "sft:slow"]
