@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import shutil
@@ -52,6 +53,7 @@ def run_checks() -> list[Check]:
         check_gpu,
         check_energy,
         check_vllm,
+        check_executors,
         check_cache,
         check_package_index,
     ]
@@ -184,6 +186,21 @@ def check_vllm() -> Check:
     if found is None:
         return Check("vLLM", True, "not installed: only studies with student.engine: vllm need it", VLLM_REMEDY)
     return Check("vLLM", True, f"{found.version} of {found.python}")
+
+
+def check_executors() -> Check:
+    """Which executors `run` could use; the local one needs nothing."""
+    usable, missing, remedies = ["local"], [], []
+    for name, package in (("ray", "ray"), ("slurm", "submitit")):
+        if importlib.util.find_spec(package) is None:
+            missing.append(f"{name}: {package} is not installed")
+            remedies.append(f"{sys.executable} -m pip install -c constraints.txt -e '.[{name}]'")
+        elif name == "slurm" and shutil.which("sbatch") is None:
+            missing.append("slurm: sbatch is not on the PATH")
+            remedies.append("for Slurm use a login node of the cluster")
+        else:
+            usable.append(f"{name} ({package} {_version(package)})")
+    return Check("executors", True, "; ".join([", ".join(usable), *missing]), "; ".join(remedies))
 
 
 def check_cache() -> Check:

@@ -65,6 +65,10 @@ class EngineError(SelfteachError, RuntimeError):
     """An inference engine is not installed, did not start, ended, or cannot hold a request."""
 
 
+class ExecutorError(SelfteachError, RuntimeError):
+    """The machines that stages should run on cannot be reached, refuse a stage, or are not what the study was planned for."""
+
+
 class BudgetExceeded(SelfteachError, RuntimeError):
     """A charge was refused because it would overspend the ledger's budget. Methods catch it and stop."""
 

@@ -138,3 +138,19 @@ def test_vllm_is_advice_until_it_is_installed(monkeypatch: pytest.MonkeyPatch) -
     assert "make vllm" in check.remedy
     monkeypatch.setattr(doctor, "find_vllm", lambda: Installation(Path("/somewhere/python"), "vllm 0.33.0"))
     assert doctor.check_vllm().detail == "vllm 0.33.0 of /somewhere/python"
+
+
+def test_executors_that_lack_something_are_named_with_what_mends_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)  # type: ignore[attr-defined]
+    check = doctor.check_executors()
+    assert check.ok
+    assert check.detail == "local; ray: ray is not installed; slurm: submitit is not installed"
+    assert ".[ray]" in check.remedy
+    assert ".[slurm]" in check.remedy
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: object())  # type: ignore[attr-defined]
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)  # type: ignore[attr-defined]
+    assert "sbatch is not on the PATH" in doctor.check_executors().detail
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: f"/usr/bin/{name}")  # type: ignore[attr-defined]
+    check = doctor.check_executors()
+    assert "slurm (submitit" in check.detail
+    assert not check.remedy

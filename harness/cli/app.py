@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from harness.cli.text import fail
-from harness.errors import SelfteachError, SpecError, StoreError
+from harness.errors import SelfteachError, StoreError
 
 STOPPED = 130
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
@@ -38,28 +38,51 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder,
 JsonOption = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON on standard output and nothing else there.")]
 WorkersOption = Annotated[
     int | None,
-    typer.Option("--workers", min=1, max=512, help="Worker processes that share the cores evenly. Default: one per core."),
+    typer.Option("--workers", min=1, max=512, help="Workers that share the cores evenly. Default: one per GPU, else one per core."),
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", help="The run's folder. Default: results/runs/<study's name>.", file_okay=False)]
 
 
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, max=512, help="Cores of each worker. Default: an even share of this machine's; elsewhere 1."),
+]
+
+
 @app.command(
     epilog="Examples:\n\n  selfteach run studies/quickstart.yaml\n\n  selfteach run studies/quickstart.yaml --workers 1 --out /data/q\n\n"
-    "Stopped or killed, it continues with the same command. " + EXIT_CODES
+    "  selfteach run studies/quickstart.yaml --executor ray --address 10.0.0.5:6379 --threads 8 --share s3://bucket/quickstart\n\n"
+    "  selfteach run studies/quickstart.yaml --executor slurm --threads 8 --slurm partition=gpu --slurm gres=gpu:1 --slurm time=4:00:00\n\n"
+    "docs/executors.md says when to use which. Stopped or killed, it continues with the same command. " + EXIT_CODES
 )
 def run(
     study: StudyArgument,
     workers: WorkersOption = None,
-    executor: Annotated[str, typer.Option(help="Where stages run; `local` is this machine.")] = "local",
+    threads: ThreadsOption = None,
+    executor: Annotated[
+        str, typer.Option(help="Where stages run: local (processes of this machine), ray, or slurm (from a login node).")
+    ] = "local",
+    gpus: Annotated[
+        str, typer.Option(metavar="IDS", help="GPUs that this machine's workers share: auto, none, or ids such as 0,1.")
+    ] = "auto",
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="A Ray cluster that runs, or `auto`. Default: one of this machine's own.")
+    ] = None,
+    share: Annotated[
+        str | None, typer.Option(metavar="URI", help="With --address: where stages are copied, if nodes do not see the run's folder.")
+    ] = None,
+    slurm: Annotated[
+        list[str] | None, typer.Option("--slurm", metavar="KEY=VALUE", help="An option of sbatch, such as partition=gpu; may be repeated.")
+    ] = None,
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train, score, judge and report a study; finished stages are reused."""
     from harness.cli.commands import run_command
+    from harness.study.place import Place
 
-    if executor != "local":
-        raise SpecError("unknown executor", key="--executor", value=executor, valid=["local"])
-    run_command(study, workers=workers, out=out, as_json=as_json)
+    place = Place.of(executor, workers=workers, gpus=gpus, address=address, share=share, slurm=slurm or [])
+    run_command(study, workers=workers, threads=threads, place=place, out=out, as_json=as_json)
 
 
 @app.command(
@@ -70,6 +93,7 @@ def run(
 def plan(
     study: StudyArgument,
     workers: WorkersOption = None,
+    threads: ThreadsOption = None,
     out: OutOption = None,
     pilot: Annotated[
         str | None, typer.Option(metavar="RUN", help="Plan the claims with this run's variances. Default: an earlier run of the study.")
@@ -87,7 +111,15 @@ def plan(
     from harness.cli.plan import plan_command
 
     plan_command(
-        study, workers=workers, out=out, pilot=pilot, seed_cost=seed_cost, item_cost=item_cost, everything=everything, as_json=as_json
+        study,
+        workers=workers,
+        threads=threads,
+        out=out,
+        pilot=pilot,
+        seed_cost=seed_cost,
+        item_cost=item_cost,
+        everything=everything,
+        as_json=as_json,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import webbrowser
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -16,10 +16,13 @@ from harness.core.store import RunStore, is_disk_full
 from harness.errors import SpecError, StoreError
 from harness.report import numbers
 
+if TYPE_CHECKING:
+    from harness.study.place import Place
+
 BOARD_COLUMNS = ("rank", "method", "score", "95 % interval", "seeds x items", "training", "cost")
 
 
-def run_command(path: Path, *, workers: int | None, out: Path | None, as_json: bool) -> None:
+def run_command(path: Path, *, workers: int | None, threads: int | None, place: Place, out: Path | None, as_json: bool) -> None:
     """Runs a study and prints what came of it.
 
     Raises:
@@ -32,7 +35,10 @@ def run_command(path: Path, *, workers: int | None, out: Path | None, as_json: b
     writer = console(stderr=as_json)
     study = load_study(path)
     run_dir = out or RUNS / study.name
-    summary = run_study(study, study_file=path, run_dir=run_dir, layout=Layout.of(workers), console=writer, conclude=conclude)
+    place.check()
+    place = place.found()
+    layout = Layout.of(workers, threads or (1 if place.elsewhere else None), gpus=len(place.gpus or ()))
+    summary = run_study(study, study_file=path, run_dir=run_dir, layout=layout, console=writer, conclude=conclude, place=place)
     if as_json:
         print_json({**vars(summary), "results": _conclusions(load_run(summary.run_dir))})
     else:

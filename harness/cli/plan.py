@@ -31,6 +31,7 @@ def plan_command(
     path: Path,
     *,
     workers: int | None,
+    threads: int | None,
     out: Path | None,
     pilot: str | None,
     seed_cost: float | None,
@@ -49,9 +50,10 @@ def plan_command(
     """
     from harness.study.calibration import against_alone, calibrate, makespan_s, planned_items, predict, stage_items
     from harness.study.display import duration
+    from harness.study.place import usable_gpus
     from harness.study.run import RUNS, Layout, make_plan
 
-    study, layout = load_study(path), Layout.of(workers)
+    study, layout = load_study(path), Layout.of(workers, threads, gpus=len(usable_gpus()))
     plan = make_plan(study, layout)
     run_dir = out or RUNS / study.name
     store = RunStore(run_dir)

@@ -34,6 +34,7 @@ class RunStore:
         self.failed = self.stages / "failed"
         self.progress = root / "progress"
         self.logs = root / "logs"
+        self.queue = root / "queue"
         self.journal = Journal(root / "journal.jsonl")
 
     @contextmanager
@@ -44,9 +45,7 @@ class RunStore:
             StoreError: another process holds the lock (named by its pid), or the folder cannot be made.
         """
         try:
-            self.failed.mkdir(parents=True, exist_ok=True)
-            self.progress.mkdir(exist_ok=True)
-            self.logs.mkdir(exist_ok=True)
+            self.make()
             lock = (self.root / "lock").open("a+")
         except OSError as error:
             raise StoreError(f"cannot use {self.root} as a run folder: {error.strerror}") from error
@@ -65,6 +64,12 @@ class RunStore:
                 yield
             finally:
                 self._clean()
+
+    def make(self) -> None:
+        """Makes the folders that workers write into."""
+        self.failed.mkdir(parents=True, exist_ok=True)
+        self.progress.mkdir(exist_ok=True)
+        self.logs.mkdir(exist_ok=True)
 
     def holder(self) -> int | None:
         """The pid of the process that holds the lock, or None if the run is not running."""
@@ -114,12 +119,7 @@ class RunStore:
         Raises:
             StoreError: it is missing or damaged.
         """
-        path = self.stages / stage / META
-        try:
-            meta: Meta = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise StoreError(f"stage {stage}: {path} cannot be read ({error})") from error
-        return meta
+        return _read_meta(self.folder(stage), stage)
 
     def verify(self, stage: str) -> None:
         """Compares every file of a finished stage with its checksum.
@@ -127,15 +127,7 @@ class RunStore:
         Raises:
             StoreError: a file is missing or differs; names it.
         """
-        meta, folder = self.meta(stage), self.folder(stage)
-        if meta.get("checksum") != _seal(meta):
-            raise StoreError(f"stage {stage}: {folder / META} was changed after the stage finished")
-        for name, expected in meta["files"].items():
-            path = folder / name
-            if not path.is_file():
-                raise StoreError(f"stage {stage}: {path} is missing")
-            if file_sha256(path) != expected:
-                raise StoreError(f"stage {stage}: {path} does not match its checksum")
+        check_stage(self.folder(stage), name=stage)
 
     def discard(self, stage: str) -> None:
         """Removes a damaged stage so that it is computed again."""
@@ -151,31 +143,92 @@ class RunStore:
         Returns:
             meta.json as written: `fill`'s keys plus "files" (name → sha256) and "checksum".
         """
+
+        def seal(folder: Path) -> Meta:
+            meta = fill(folder)
+            names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+            meta = {**meta, "files": {name: file_sha256(folder / name) for name in names}}
+            meta["checksum"] = _seal(meta)
+            write_json(folder / META, meta)
+            return meta
+
+        return self._publish(stage, seal)
+
+    def adopt(self, stage: str, copy: Callable[[Path], None]) -> Meta:
+        """Publishes a stage that was finished elsewhere; returns its meta.json.
+
+        Args:
+            copy: copies the stage's files, meta.json among them, into the folder it is given.
+        Raises:
+            StoreError: the copy does not match its checksums.
+        """
+
+        def check(folder: Path) -> Meta:
+            copy(folder)
+            return check_stage(folder, name=stage)
+
+        return self._publish(stage, check)
+
+    def _publish(self, stage: str, fill: Callable[[Path], Meta]) -> Meta:
+        """Fills a temporary folder and renames it to the finished stage, or drops it if a twin on a machine believed lost was faster."""
         folder = self.stages / f".tmp-{stage}-{os.getpid()}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         try:
             meta = fill(folder)
-            names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-            meta = {**meta, "files": {name: file_sha256(folder / name) for name in names}}
-            meta["checksum"] = _seal(meta)
-            write_json(folder / META, meta)
-            for name in names:
-                _fsync(folder / name)
-            for inner in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
-                _fsync(inner)
+            for path in folder.rglob("*"):
+                _fsync(path)
+            _fsync(folder)
             os.replace(folder, self.folder(stage))
             _fsync(self.stages)
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST) and self.finished(stage):
+                return self.meta(stage)
             raise
         return meta
 
     def _clean(self) -> None:
+        # What lies in a batch system's queue outlives its driver, and goes on writing.
+        queued = {path.stem for path in self.queue.glob("*.json")}
         for leftover in self.stages.glob(".tmp-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+            if leftover.name.split("-")[1] not in queued:
+                shutil.rmtree(leftover, ignore_errors=True)
         for leftover in self.progress.iterdir():
-            leftover.unlink(missing_ok=True)
+            if leftover.name.split(".")[0] not in queued:
+                leftover.unlink(missing_ok=True)
+
+
+def check_stage(folder: Path, *, name: str) -> Meta:
+    """Compares every file of a stage's folder with its checksum; returns its meta.json.
+
+    Raises:
+        StoreError: a file is missing or differs; names it.
+    """
+    meta = _read_meta(folder, name)
+    if not is_sealed(meta):
+        raise StoreError(f"stage {name}: {folder / META} was changed after the stage finished")
+    for file, expected in meta["files"].items():
+        path = folder / file
+        if not path.is_file():
+            raise StoreError(f"stage {name}: {path} is missing")
+        if file_sha256(path) != expected:
+            raise StoreError(f"stage {name}: {path} does not match its checksum")
+    return meta
+
+
+def is_sealed(meta: Meta) -> bool:
+    """Whether a meta.json is as it was when its stage finished."""
+    return bool(meta.get("checksum") == _seal(meta))
+
+
+def _read_meta(folder: Path, stage: str) -> Meta:
+    path = folder / META
+    try:
+        meta: Meta = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise StoreError(f"stage {stage}: {path} cannot be read ({error})") from error
+    return meta
 
 
 def find_run(place: Path | str) -> Path:

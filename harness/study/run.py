@@ -19,8 +19,8 @@ from harness.errors import SourceError, SpecError, StageFailed, StoreError
 from harness.scoring.suites import select
 from harness.study.calibration import calibrate, makespan_s, predict, stage_items
 from harness.study.display import RunDisplay, duration
-from harness.study.executor import LocalExecutor
-from harness.study.plan import Plan, Stage, fold_suites, local_setting, needed, plan_study
+from harness.study.place import Place
+from harness.study.plan import Plan, Setting, Stage, fold_suites, local_setting, needed, plan_study
 from harness.study.plan import folds as fold_families
 from harness.study.schedule import Outcome, disk_full_message
 from harness.study.tuning import write_tuned
@@ -39,10 +39,10 @@ class Layout:
     threads: int
 
     @classmethod
-    def of(cls, workers: int | None) -> Layout:
-        """`workers` processes (one for each core by default) that share the cores evenly."""
-        count = workers or provenance.cores()
-        return cls(count, max(1, provenance.cores() // count))
+    def of(cls, workers: int | None, threads: int | None = None, *, gpus: int = 0) -> Layout:
+        """`workers` processes (by default one a GPU, else one a core) with `threads` each (by default an even share of the cores)."""
+        count = workers or gpus or max(1, provenance.cores() // (threads or 1))
+        return cls(count, threads or max(1, provenance.cores() // count))
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,17 @@ class RunSummary:
         )
 
 
-def make_plan(study: StudySpec, layout: Layout) -> Plan:
-    """The study's plan on this machine; fetches the student's weights if they are not here yet, because ids cover them."""
+def make_plan(study: StudySpec, layout: Layout, setting: Setting | None = None) -> Plan:
+    """The study's plan; fetches the student's weights if they are not here yet, because ids cover them.
+
+    Args:
+        setting: of the machines that will run it; this one's by default.
+    """
     others = {study.student_of(method).model for method in study.methods} - {study.student.model}
     return plan_study(
         study,
         weights=_weights(study.student.model),
-        setting=local_setting(layout.threads),
+        setting=setting or local_setting(layout.threads),
         other_weights={name: _weights(name) for name in sorted(others)},
     )
 
@@ -104,24 +108,37 @@ def _weights(name: str) -> str:
 
 
 def run_study(
-    study: StudySpec, *, study_file: Path, run_dir: Path, layout: Layout, console: Console, conclude: Callable[[Path], Path]
+    study: StudySpec,
+    *,
+    study_file: Path,
+    run_dir: Path,
+    layout: Layout,
+    console: Console,
+    conclude: Callable[[Path], Path],
+    place: Place | None = None,
 ) -> RunSummary:
     """Runs whatever the study still lacks, then judges and reports what is finished.
 
     Args:
         study_file: where the study was read from; its claim files may be named from there. They are copied into the run.
         conclude: judges and reports a run folder, under the lock; returns the report's path. (Reports lie in a layer above this one.)
+        place: where stages run; by default in processes of this machine.
     Raises:
         StoreError: the folder is in use or the disk is full.
+        ExecutorError: the machines cannot be reached.
         SourceError: the student cannot be fetched.
     """
     started = time.monotonic()
-    plan = make_plan(study, layout)
+    place = place or Place()
     store = RunStore(run_dir)
+    if place.elsewhere:
+        console.print("asking one of the machines for its device and number format", highlight=False)
+    plan = make_plan(study, layout, place.setting(store, layout.threads))
     try:
         with store.locked():
             copy_claims(study, study_file.parent, run_dir)
-            outcome, todo = _do_stages(study, plan, store, layout, console, study_file)
+            place.fetch_finished(plan.stages, store)
+            outcome, todo = _do_stages(study, plan, store, layout, console, study_file, place)
             write_tuned(study, plan, store)
             report = None
             if _any_scored(plan, outcome):
@@ -145,13 +162,13 @@ def run_study(
 
 
 def _do_stages(
-    study: StudySpec, plan: Plan, store: RunStore, layout: Layout, console: Console, study_file: Path
+    study: StudySpec, plan: Plan, store: RunStore, layout: Layout, console: Console, study_file: Path, place: Place
 ) -> tuple[Outcome, list[Stage]]:
     done = _intact(plan, store, console)
     _notice_other_code(study, plan, store, done, console)
     _notice_strays(plan, store, console)
     write_json(store.root / "study.json", study_record(study, plan, layout, _command(study, study_file, store.root)))
-    store.journal.append("run_started", workers=layout.workers, threads=layout.threads, reused=len(done))
+    store.journal.append("run_started", executor=place.executor, workers=layout.workers, threads=layout.threads, reused=len(done))
     calibration = calibrate(store.root.parent, layout.threads)
     seconds = predict(study, plan, calibration)
     todo = needed(plan.stages.values(), done)
@@ -163,14 +180,14 @@ def _do_stages(
     expected = duration(makespan_s(plan, seconds, done, layout.workers))
     console.print(
         escape(
-            f"{study.name}: {len(todo)} of {len(plan.stages)} stages to do, {len(done)} reused; {layout.workers} workers x "
+            f"{study.name}: {len(todo)} of {len(plan.stages)} stages to do, {len(done)} reused; {place.describe(layout.workers)} x "
             f"{layout.threads} threads; about {expected} ({calibration.source})"
         ),
         highlight=False,
         soft_wrap=True,
     )
     display = RunDisplay(console, store, stages={stage.id: stage for stage in todo}, seconds=seconds, threads=layout.threads)
-    executor = LocalExecutor(store, workers=min(layout.workers, len(todo)), threads=layout.threads)
+    executor = place.open(store, workers=min(layout.workers, len(todo)), threads=layout.threads)
     with display:
         outcome = executor.run(
             todo, done=done, seconds=seconds, task_for=lambda stage: _task(study, store, stage, layout), observer=display

@@ -11,9 +11,12 @@ from typing import Any
 
 import pandas as pd
 
+from harness.core import provenance
 from harness.core.budget import Ledger, Observation
 from harness.core.spec import StudySpec
+from harness.core.store import Meta
 from harness.core.suite_spec import SuiteSpec
+from harness.errors import ExecutorError
 from harness.scoring import suites as scoring
 from harness.seeds import seed_from
 from harness.study.plan import Stage
@@ -37,6 +40,23 @@ class StageTask:
     threads: int
     planned_items: int
     """Items that a score stage will score, for its progress bar; 0 where unknown."""
+
+    def run(self) -> Meta:
+        """Does the stage in this process and publishes it; returns its meta.json.
+
+        Raises:
+            ExecutorError: this machine is not what the stage was planned for, so its result would stand under a wrong id.
+        """
+        # Torch comes with these: a broken installation is a failed stage with a traceback, not a dead worker.
+        from harness.study.plan import local_setting
+        from harness.study.trial import run_stage
+
+        here = {**asdict(local_setting(self.threads)), **provenance.versions()}
+        planned = {**self.stage.content.get("setting", {}), **self.stage.content.get("versions", {})}
+        other = [f"{name} is {here[name]}, not {value}" for name, value in planned.items() if here.get(name, value) != value]
+        if other:
+            raise ExecutorError(f"this machine differs from what the study was planned for: {'; '.join(other)}")
+        return run_stage(self)
 
 
 def score_seed() -> int:

@@ -13,15 +13,29 @@ import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from harness.core.store import is_disk_full
+from harness.core.store import Meta, is_disk_full
 from harness.errors import SelfteachError
 
 if TYPE_CHECKING:
-    from harness.study.stage import StageTask
+    from harness.study.plan import Stage
 
 _PR_SET_PDEATHSIG = 1
+
+
+class Task(Protocol):
+    """What a worker is sent: a stage, and how to do it. It is pickled, and must import torch no sooner than in `run`."""
+
+    @property
+    def run_dir(self) -> Path: ...
+
+    @property
+    def stage(self) -> Stage: ...
+
+    def run(self) -> Meta:
+        """Does the stage, publishes its folder and returns its meta.json."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -36,27 +50,25 @@ class StageResult:
 
 
 def worker_main(connection: Connection, driver_pid: int, log: Path) -> None:
-    """Receives StageTasks until the driver closes the pipe; answers each with a StageResult."""
+    """Receives Tasks until the driver closes the pipe; answers each with a StageResult."""
     _die_with_driver(driver_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
     _redirect_output(log)
     while True:
         try:
-            task: StageTask = connection.recv()
+            task: Task = connection.recv()
         except EOFError:
             return
-        connection.send(_attempt(task))
+        connection.send(attempt(task))
         gc.collect()
 
 
-def _attempt(task: StageTask) -> StageResult:
+def attempt(task: Task) -> StageResult:
+    """Does a task; whatever it raises is in the result."""
     # The one broad except of the engine: whatever a stage raises is that stage's failure, and the study goes on.
     try:
-        # Imported here so that a broken installation is a failed stage with a traceback, not a dead worker.
-        from harness.study.trial import run_stage
-
         print(f"\n=== {task.stage.name} ({task.stage.id})", flush=True)
-        return StageResult(task.stage.id, run_stage(task))
+        return StageResult(task.stage.id, task.run())
     except Exception as error:
         text = "".join(traceback.format_exception(error))
         print(text, flush=True)

@@ -17,16 +17,21 @@ import pytest
 import yaml
 
 PLUGINS = Path(__file__).parent / "plugins"
+PYTHONPATH = os.pathsep.join([str(Path(__file__).parents[2]), str(PLUGINS)])
+"""For processes that tests start: the tree under test comes before one that may be installed."""
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+def write_tiny_model(folder: Path) -> Path:
     """A random two-layer Llama with one token per character."""
     import torch
     from tokenizers import Tokenizer, models
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    folder = tmp_path_factory.mktemp("model")
     vocabulary = {letter: index for index, letter in enumerate(string.printable)} | {"<e>": len(string.printable)}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<e>", pad_token="<e>", bos_token="<e>")
@@ -118,7 +123,7 @@ def alive(pid: int) -> bool:
 def reference(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """The run folder of the template study, computed without interruption."""
     place = Workplace(tmp_path_factory.mktemp("reference"), tiny_model)
-    code, output = place.selfteach("run", place.write(), PYTHONPATH=str(PLUGINS), XDG_CACHE_HOME=str(place.root / "cache"))
+    code, output = place.selfteach("run", place.write(), PYTHONPATH=PYTHONPATH, XDG_CACHE_HOME=str(place.root / "cache"))
     assert code == 0, output
     return place.run_dir
 
@@ -127,7 +132,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Pat
 def workplace(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workplace]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(PLUGINS))
-    monkeypatch.setenv("PYTHONPATH", str(PLUGINS))
+    monkeypatch.setenv("PYTHONPATH", PYTHONPATH)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     place = Workplace(tmp_path, tiny_model)

@@ -1,0 +1,143 @@
+"""Where a run's stages are done, as the command line says it: which executor, with which options."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from harness.core.store import RunStore
+from harness.errors import SpecError
+from harness.study.executor import LocalExecutor
+from harness.study.plan import Setting
+from harness.study.ray_executor import RayExecutor, check_ray
+from harness.study.schedule import Executor
+from harness.study.share import Share
+from harness.study.slurm_executor import SlurmExecutor, check_slurm
+from harness.study.slurm_options import parse_options
+
+EXECUTORS = ("local", "ray", "slurm")
+
+
+@dataclass(frozen=True)
+class Place:
+    """An executor to be.
+
+    Args:
+        most: `--workers` as given: stages at a time on machines other than this one.
+        gpus: this machine's devices that workers share, as CUDA_VISIBLE_DEVICES names them; None until `found` has looked for them.
+        use_gpus: whether stages may see a GPU.
+    """
+
+    executor: str = "local"
+    most: int | None = None
+    gpus: tuple[str, ...] | None = ()
+    use_gpus: bool = True
+    address: str | None = None
+    share: Share | None = None
+    slurm: Mapping[str, str | bool] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, executor: str, *, workers: int | None, gpus: str, address: str | None, share: str | None, slurm: Sequence[str]) -> Place:
+        """The place that options name. `gpus` "none" hides the GPUs from this process too.
+
+        Raises:
+            SpecError: there is no such executor, or an option does not go with it.
+        """
+        if executor not in EXECUTORS:
+            raise SpecError("unknown executor", key="--executor", value=executor, valid=EXECUTORS)
+        for name, value, wanted in (("--address", address, "ray"), ("--share", share, "ray"), ("--slurm", slurm, "slurm")):
+            if value and executor != wanted:
+                raise SpecError(f"goes with --executor {wanted} only", key=name, value=value)
+        if share and not address:
+            raise SpecError("goes with --address only: a cluster of this machine's own sees the run's folder", key="--share", value=share)
+        if address and address.startswith("ray://"):
+            raise SpecError("expected host:port of the cluster's head (6379 by default)", key="--address", value=address)
+        remote = bool(address) or executor == "slurm"
+        if remote and gpus not in ("auto", "none"):
+            instead = "with Slurm say --slurm gres=gpu:1" if executor == "slurm" else "the cluster gives each stage one"
+            raise SpecError(f"ids are for this machine's GPUs; {instead}", key="--gpus", value=gpus)
+        if gpus == "none":
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        return cls(
+            executor,
+            most=workers,
+            gpus=() if remote or gpus == "none" else None if gpus == "auto" else _listed(gpus),
+            use_gpus=gpus != "none",
+            address=address,
+            share=Share(share) if share else None,
+            slurm=parse_options(slurm),
+        )
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether stages run on other machines than this."""
+        return self.executor == "slurm" or self.address is not None
+
+    def found(self) -> Place:
+        """The same with the GPUs that torch can use here, if they are to be looked for."""
+        return self if self.gpus is not None else replace(self, gpus=usable_gpus())
+
+    def check(self) -> None:
+        """Raises:
+        ExecutorError: a package or command is missing.
+        SpecError: the share cannot be used.
+        """
+        if self.executor == "ray":
+            check_ray()
+        if self.executor == "slurm":
+            check_slurm()
+        if self.share is not None:
+            self.share.check()
+
+    def setting(self, store: RunStore, threads: int) -> Setting | None:
+        """Device and number format of machines other than this one, by asking one; None: stages run here."""
+        if self.elsewhere:
+            executor = self.open(store, workers=1, threads=threads)
+            assert isinstance(executor, RayExecutor | SlurmExecutor)
+            return executor.setting()
+        return None
+
+    def open(self, store: RunStore, *, workers: int, threads: int) -> Executor:
+        """The executor; `workers` counts this machine's processes."""
+        if self.executor == "slurm":
+            return SlurmExecutor(store, workers=self.most, threads=threads, options=self.slurm)
+        if self.executor == "ray":
+            most = self.most if self.address else workers
+            return RayExecutor(
+                store, workers=most, threads=threads, address=self.address, gpus=self.gpus or (), use_gpus=self.use_gpus, share=self.share
+            )
+        return LocalExecutor(store, workers=workers, threads=threads, gpus=self.gpus or ())
+
+    def fetch_finished(self, stages: Iterable[str], store: RunStore) -> None:
+        """Copies stages that were finished after an earlier driver had gone."""
+        if self.share is None:
+            return
+        for stage in stages:
+            if not store.finished(stage) and self.share.has(stage):
+                self.share.fetch(stage, store)
+
+    def describe(self, workers: int) -> str:
+        """How a line on the terminal calls the workers."""
+        if self.executor == "slurm":
+            return f"Slurm jobs{f', {self.most} at a time,' if self.most else ''}"
+        if self.address:
+            return f"Ray at {self.address}{f', {self.most} stages at a time,' if self.most else ''}"
+        devices = f" on {len(self.gpus)} GPUs" if self.gpus else ""
+        return f"{workers} workers{devices}" + (" under Ray" if self.executor == "ray" else "")
+
+
+def usable_gpus() -> tuple[str, ...]:
+    """The GPUs that torch can use here, as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return tuple(named[:count]) if named else tuple(map(str, range(count)))
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    ids = tuple(part.strip() for part in text.split(","))
+    if not all(ids) or len(set(ids)) < len(ids):
+        raise SpecError("expected auto, none, or different ids with commas between them, such as 0,1", key="--gpus", value=text)
+    return ids

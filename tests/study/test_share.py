@@ -1,0 +1,144 @@
+"""Stages copied through a URI: whole or not at all, compared with their checksums, damage noticed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from harness.core.store import META, RunStore
+from harness.errors import SpecError, StoreError
+from harness.study.share import Share
+
+
+def filled(folder: Path) -> dict[str, object]:
+    (folder / "model").mkdir()
+    (folder / "model" / "weights").write_bytes(bytes(range(256)) * 9)
+    (folder / "a name with spaces, ü and #").write_text("text")
+    return {"wall_s": 1.0}
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> tuple[RunStore, RunStore]:
+    found = RunStore(tmp_path / "here"), RunStore(tmp_path / "there")
+    for store in found:
+        store.make()
+    return found
+
+
+@pytest.mark.parametrize("kind", ["file", "memory"])
+def test_a_stage_arrives_as_it_was_and_is_copied_once(tmp_path: Path, stores: tuple[RunStore, RunStore], kind: str) -> None:
+    here, there = stores
+    share = Share(f"{kind}://{tmp_path}/share/inner")
+    share.check()
+    meta = here.write_stage("s1", filled)
+    assert not share.has("s1")
+    with pytest.raises(StoreError, match="s1 is not whole"):
+        share.fetch("s1", there)
+    share.publish("s1", here)
+    assert share.has("s1")
+    assert share.fetch("s1", there) == meta
+    there.verify("s1")
+    assert {path.relative_to(there.stages) for path in there.stages.rglob("*")} == {
+        path.relative_to(here.stages) for path in here.stages.rglob("*")
+    }
+    files, root = fsspec.core.url_to_fs(share.uri)
+    files.rm_file(f"{root}/stages/s1/model/weights")
+    share.publish("s1", here)
+    assert share.fetch("s1", there) == meta, "what is there is not asked for again"
+
+
+def test_a_damaged_torn_or_escaping_copy_is_refused_and_leaves_nothing(tmp_path: Path, stores: tuple[RunStore, RunStore]) -> None:
+    here, there = stores
+    share, place = Share(f"file://{tmp_path}/share"), tmp_path / "share" / "stages" / "s1"
+    here.write_stage("s1", filled)
+    share.publish("s1", here)
+    whole = (place / "model" / "weights").read_bytes()
+    (place / "model" / "weights").write_bytes(whole[:-1] + b"\x00")
+    with pytest.raises(StoreError, match="weights does not match its checksum"):
+        share.fetch("s1", there)
+    (place / "model" / "weights").unlink()
+    with pytest.raises(StoreError, match="weights is missing"):
+        share.fetch("s1", there)
+    assert not there.finished("s1")
+    assert not list(there.stages.glob(".tmp-*"))
+
+    text = (place / META).read_text()
+    (place / META).write_text(text[: len(text) // 2])
+    assert not share.has("s1"), "a copy that broke off is none"
+    share.publish("s1", here)
+    assert share.fetch("s1", there)["wall_s"] == 1.0
+
+    def escaping(folder: Path) -> dict[str, object]:
+        return {"wall_s": 1.0}
+
+    here.write_stage("s2", escaping)
+    meta = here.meta("s2") | {"files": {"../../evil": "0" * 64}}
+    from harness.core import store as store_module
+
+    meta["checksum"] = store_module._seal(meta)
+    store_module.write_json(here.folder("s2") / META, meta)
+    (tmp_path / "share" / "stages" / "s2").mkdir()
+    (tmp_path / "share" / "stages" / "s2" / META).write_text((here.folder("s2") / META).read_text())
+    with pytest.raises(StoreError, match="lies outside the stage"):
+        share.fetch("s2", there)
+
+
+def test_a_copy_that_arrives_wrong_is_noticed_at_once(
+    tmp_path: Path, stores: tuple[RunStore, RunStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, _ = stores
+    here.write_stage("s1", filled)
+    share = Share(f"file://{tmp_path}/share")
+    real = fsspec.get_filesystem_class("file").put_file
+    monkeypatch.setattr(
+        fsspec.get_filesystem_class("file"),
+        "put_file",
+        lambda self, source, place, **options: (real(self, source, place, **options), Path(place).write_bytes(b"?")),
+    )
+    with pytest.raises(StoreError, match="was not copied correctly"):
+        share.publish("s1", here)
+    assert not share.has("s1")
+
+
+def test_logs_travel_too(tmp_path: Path) -> None:
+    share = Share(f"file://{tmp_path}/share")
+    (tmp_path / "log").write_text("said")
+    share.fetch_log("s1", tmp_path / "fetched")
+    assert not (tmp_path / "fetched").exists()
+    share.publish_log("s1", tmp_path / "log")
+    share.fetch_log("s1", tmp_path / "fetched")
+    assert (tmp_path / "fetched").read_text() == "said"
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"), [("nonsense://x", "Protocol not known"), ("file:///proc/no/such", "cannot be used"), ("s3://bucket/x", "s3fs")]
+)
+def test_a_uri_that_cannot_be_used_is_one_message(uri: str, told: str) -> None:
+    if uri.startswith("s3"):
+        import importlib.util
+
+        if importlib.util.find_spec("s3fs"):
+            pytest.skip("s3fs is installed")
+    with pytest.raises(SpecError, match=told) as caught:
+        Share(uri).check()
+    assert str(caught.value).startswith("--share: ")
+
+
+def test_twins_that_finish_a_stage_give_one_stage(stores: tuple[RunStore, RunStore]) -> None:
+    here, _ = stores
+
+    def slow(folder: Path) -> dict[str, object]:
+        (folder / "mine").write_text("late")
+        twin = here.stages / "s1"
+        twin.mkdir()
+        RunStore(here.root / "twin").make()
+        RunStore(here.root / "twin").write_stage("s1", filled)
+        for path in (here.root / "twin" / "stages" / "s1").iterdir():
+            path.rename(twin / path.name)
+        return {"wall_s": 2.0}
+
+    assert here.write_stage("s1", slow)["wall_s"] == 1.0, "the faster twin's"
+    here.verify("s1")
+    assert not list(here.stages.glob(".tmp-*"))
