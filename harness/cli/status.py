@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from harness.cli.text import console, print_json, print_table, say
@@ -37,7 +36,7 @@ def status_command(place: str, *, as_json: bool) -> None:
     rows = [(row["trial"], row["train"], row["score"], *(row[name] or "-" for name in extra), *_spent(row)) for row in state["trials"]]
     print_table(writer, "", columns, rows, right=columns[-2:])
     for row in read_progress(store.progress) if pid is not None else ():
-        say(writer, f"running: {row.kind} {row.label}: {row.share:.0%}, {amount_note(row)}, since {duration(time.time() - row.started)}")
+        say(writer, f"running: {row.kind} {row.label}: {row.share:.0%}, {amount_note(row)}, for {duration(row.elapsed_s)}")
     for failure in state["failed"]:
         say(writer, f"failed: {failure['kind']} {failure['label']} seed {failure['seed']}: {failure['error']}")
 

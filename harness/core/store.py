@@ -13,8 +13,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from harness.errors import StoreError
 
 Meta = dict[str, Any]
 META = "meta.json"
+_FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
 
 
 class RunStore:
@@ -51,7 +52,7 @@ class RunStore:
         except OSError as error:
             raise StoreError(f"cannot use {self.root} as a run folder: {error.strerror}") from error
         with lock:
-            if not _acquire(lock.fileno()):
+            if not _acquire(lock.fileno(), self.root):
                 raise StoreError(
                     f"{self.root} is in use by another run (pid {self.holder() or 'unknown'}); "
                     "wait for it or stop it; `selfteach status` shows how far it is"
@@ -67,21 +68,28 @@ class RunStore:
                 self._clean()
 
     def holder(self) -> int | None:
-        """The pid of the process that holds the lock, or None if the run is not running."""
-        path = self.root / "lock"
-        if not path.exists():
+        """The pid of the process that holds the lock (0 where it cannot be read), or None if the run is not running.
+
+        What the file says counts only while its lock is held: the pid of a dead driver, whoever has it now, is no holder.
+        """
+        try:
+            with (self.root / "lock").open("r", errors="replace") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    pid = lock.read().strip()
+                    return int(pid) if pid.isdecimal() else 0
+        except OSError:  # no such file, or a file system without locks, on which no run starts
             return None
-        with path.open("r") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                pid = lock.read().strip()
-                return int(pid) if pid.isdigit() else 0
         return None
 
     def folder(self, stage: str) -> Path:
         """Where the finished stage lies."""
         return self.stages / stage
+
+    def exists(self, stage: str) -> bool:
+        """Whether anything lies in the stage's place, finished or not."""
+        return os.path.lexists(self.stages / stage)
 
     def finished(self, stage: str) -> bool:
         """Whether the stage was completed (its files may have been damaged since: see `verify`)."""
@@ -95,41 +103,60 @@ class RunStore:
         """
         path = self.stages / stage / META
         try:
-            meta: Meta = json.loads(path.read_text())
+            meta = json.loads(path.read_text())
         except (OSError, ValueError) as error:
-            raise StoreError(f"stage {stage}: {path} cannot be read ({error})") from error
+            raise StoreError(f"stage {stage}: {path} cannot be read ({getattr(error, 'strerror', None) or error})") from error
+        if not isinstance(meta, dict):
+            raise StoreError(f"stage {stage}: {path} is not the record of a stage")
         return meta
 
-    def verify(self, stage: str) -> None:
-        """Compares every file of a finished stage with its checksum.
+    def sealed_meta(self, stage: str) -> Meta:
+        """The stage's meta.json, as it was sealed.
+
+        Raises:
+            StoreError: it is missing, damaged or was changed.
+        """
+        meta = self.meta(stage)
+        if meta.get("checksum") != _seal(meta):
+            raise StoreError(f"stage {stage}: {self.folder(stage) / META} was changed after the stage finished")
+        return meta
+
+    def verify(self, stage: str, names: Iterable[str] | None = None) -> None:
+        """Compares files of a finished stage (all, or those of `names` that were sealed with it) with their checksums.
 
         Raises:
             StoreError: a file is missing or differs; names it.
         """
-        meta, folder = self.meta(stage), self.folder(stage)
-        if meta.get("checksum") != _seal(meta):
-            raise StoreError(f"stage {stage}: {folder / META} was changed after the stage finished")
-        for name, expected in meta["files"].items():
-            path = folder / name
+        files = self.sealed_meta(stage)["files"]
+        for name in files if names is None else files.keys() & names:
+            path = self.folder(stage) / name
             if not path.is_file():
                 raise StoreError(f"stage {stage}: {path} is missing")
-            if file_sha256(path) != expected:
+            try:
+                found = file_sha256(path)
+            except OSError as error:
+                raise StoreError(f"stage {stage}: {path} cannot be read ({error.strerror})") from error
+            if found != files[name]:
                 raise StoreError(f"stage {stage}: {path} does not match its checksum")
 
     def discard(self, stage: str) -> None:
         """Removes a damaged stage so that it is computed again."""
         doomed = self.stages / f".tmp-{stage}-{os.getpid()}-damaged"
         os.replace(self.folder(stage), doomed)
-        shutil.rmtree(doomed)
+        _remove(doomed)
 
     def write_stage(self, stage: str, fill: Callable[[Path], Meta]) -> Meta:
         """Runs `fill` on a temporary folder, then seals and publishes the folder as the finished stage.
 
+        A stage that is finished already, by a worker that was killed before it could say so, or by another one meanwhile, stays as it is.
+
         Args:
             fill: writes the stage's files into the folder it is given and returns what goes into meta.json.
         Returns:
-            meta.json as written: `fill`'s keys plus "files" (name → sha256) and "checksum".
+            meta.json as it stands: `fill`'s keys plus "files" (name → sha256) and "checksum".
         """
+        if self.finished(stage):
+            return self.meta(stage)
         folder = self.stages / f".tmp-{stage}-{os.getpid()}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -143,27 +170,51 @@ class RunStore:
                 _fsync(folder / name)
             for inner in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
                 _fsync(inner)
-            os.replace(folder, self.folder(stage))
+            if not self._publish(folder, stage):
+                return self.meta(stage)
             _fsync(self.stages)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         return meta
 
+    def _publish(self, folder: Path, stage: str) -> bool:
+        """Renames a sealed folder to the stage's; whether that was still to be done."""
+        try:
+            os.replace(folder, self.folder(stage))
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not self.finished(stage):
+                raise
+            shutil.rmtree(folder)
+            return False
+        return True
+
     def _clean(self) -> None:
-        for leftover in self.stages.glob(".tmp-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        for leftover in self.progress.iterdir():
-            leftover.unlink(missing_ok=True)
+        for leftover in [*self.stages.glob(".tmp-*"), *self.progress.glob("*"), *self.root.glob(".*.tmp"), *self.root.glob("*/.*.tmp")]:
+            _remove(leftover)
 
 
-def _acquire(descriptor: int) -> bool:
+def _remove(path: Path) -> None:
+    """Removes a file or folder, if it can be removed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _acquire(descriptor: int, root: Path) -> bool:
     # Tried for a moment because `holder` takes a shared lock for an instant.
     for _ in range(10):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             time.sleep(0.05)
+        except OSError as error:
+            raise StoreError(
+                f"the file system of {root} has no file locks ({error.strerror}), without which two runs could write into one folder; "
+                "name a folder on another disk with --out"
+            ) from error
         else:
             return True
     return False
@@ -200,7 +251,7 @@ def is_disk_full(error: BaseException) -> bool:
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
-        if "No space left on device" in str(seen):
+        if any(text in str(seen) for text in _FULL):
             return True
         seen = seen.__cause__ or seen.__context__
     return False

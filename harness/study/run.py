@@ -103,7 +103,7 @@ def run_study(
         study_file: where the study was read from; its claim files may be named from there. They are copied into the run.
         conclude: judges and reports a run folder, under the lock; returns the report's path. (Reports lie in a layer above this one.)
     Raises:
-        StoreError: the folder is in use or the disk is full.
+        StoreError: the folder is in use, was removed meanwhile, or holds a damaged journal, or the disk is full.
         SourceError: the student cannot be fetched.
     """
     started = time.monotonic()
@@ -111,6 +111,7 @@ def run_study(
     store = RunStore(run_dir)
     try:
         with store.locked():
+            store.journal.events()  # a damaged one is told before the work, not after it
             copy_claims(study, study_file.parent, run_dir)
             outcome, todo = _do_stages(study, plan, store, layout, console, study_file)
             write_tuned(study, plan, store)
@@ -122,6 +123,8 @@ def run_study(
     except OSError as error:
         if is_disk_full(error) and not isinstance(error, StoreError):
             raise StoreError(disk_full_message(run_dir)) from error
+        if not store.stages.is_dir():
+            raise StoreError(f"{run_dir} was removed or moved while the run wrote to it; the same command starts afresh") from error
         raise
     return RunSummary(
         run_dir=run_dir,
@@ -233,7 +236,7 @@ def _intact(plan: Plan, store: RunStore, console: Console) -> set[str]:
     """Finished stages whose files match their checksums; damaged ones are removed, with a notice, and will be computed again."""
     intact = set()
     for stage in plan.stages.values():
-        if not store.finished(stage.id):
+        if not store.exists(stage.id):
             continue
         try:
             store.verify(stage.id)

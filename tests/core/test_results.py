@@ -92,7 +92,7 @@ def test_samples_and_curves_carry_trial_and_seed(store: RunStore) -> None:
 
 def test_a_damaged_file_is_told_with_what_to_do(store: RunStore) -> None:
     (store.folder("s-base-0") / "samples.parquet").write_bytes(b"PAR1 not really")
-    with pytest.raises(StoreError, match=r"samples\.parquet cannot be read"):
+    with pytest.raises(StoreError, match=r"samples\.parquet does not match its checksum; run the study again"):
         load_run(store.root)
     (store.root / "verdicts.json").write_text("[{")
     (store.folder("s-base-0") / "samples.parquet").unlink()
