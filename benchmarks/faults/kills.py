@@ -24,7 +24,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parent))
 from identity import differences
-from tiny import write_study
+from tiny import write_feather_study, write_study
 from watch import POLL_S, Attempt
 
 from harness.core.store import META, RunStore, file_sha256, write_json
@@ -35,6 +35,7 @@ DELAY_S = {"writing": 0.5, "sealing": 0.03, "concluding": 3.0}
 DRIVER_SHARE = 0.5
 ORPHAN_S = 2.0
 FAILED_CODE = 5
+FEATHER = Path(__file__).parents[2] / "tests" / "study" / "feather"
 
 
 @dataclass(frozen=True)
@@ -55,22 +56,27 @@ class Campaign:
     def __init__(self, options: argparse.Namespace, rng: np.random.Generator) -> None:
         self.options, self.rng, self.work = options, rng, Path(options.work).absolute()
         self.work.mkdir(parents=True, exist_ok=True)
-        self.study = Path(options.study) if options.study else write_study(self.work)
+        write = write_feather_study if options.light else write_study
+        self.study = Path(options.study) if options.study else write(self.work)
+        self.program, self.environment = ["-m", "harness.cli"], dict[str, str]()
+        if options.light:
+            path = os.pathsep.join(filter(None, [str(FEATHER), os.environ.get("PYTHONPATH")]))
+            self.program, self.environment = [str(FEATHER / "feather_run.py")], {"PYTHONPATH": path, "FEATHER_S": "1"}
         self.kills: list[Kill] = []
         self.defects: list[str] = []
         self.counts: collections.Counter[str] = collections.Counter()
         self.life_s = self.planned = 0.0
 
-    def command(self, run_dir: Path) -> list[str]:
-        return [
-            str(self.study), "--workers", str(self.options.workers), "--executor", self.options.executor, "--out", str(run_dir),
-        ]  # fmt: skip
+    def attempt(self, run_dir: Path) -> Attempt:
+        layout = ["--workers", str(self.options.workers), "--executor", self.options.executor, "--out", str(run_dir)]
+        log = self.work / f"{run_dir.name}.log"
+        return Attempt(self.program, [str(self.study), *layout], run_dir, log, self.environment)
 
     def reference(self) -> Path:
         """The undisturbed run; its duration scales the moments of kills."""
         run_dir = self.work / "runs" / "undisturbed"
         shutil.rmtree(run_dir, ignore_errors=True)
-        attempt = Attempt(self.command(run_dir), run_dir, self.work / "undisturbed.log")
+        attempt = self.attempt(run_dir)
         if attempt.driver.wait() != 0:
             raise SystemExit(f"the undisturbed run failed: {attempt.log.read_text()}")
         self.life_s, self.planned = attempt.seconds(), len(attempt.finished())
@@ -82,7 +88,7 @@ class Campaign:
         shutil.rmtree(run_dir, ignore_errors=True)
         sealed: dict[str, str] = {}
         for place in range(1, 1000):
-            attempt = Attempt(self.command(run_dir), run_dir, self.work / "disturbed.log")
+            attempt = self.attempt(run_dir)
             struck = self._disturb(number, place, attempt)
             code = attempt.driver.wait()
             gone_s, orphans = attempt.wait_gone(ORPHAN_S)
@@ -168,9 +174,8 @@ class Campaign:
         self.defects += [f"{where}: left behind: {path.relative_to(run_dir)}" for path in left]
         twice = collections.Counter(event["stage"] for event in store.journal.events() if event["event"] == "stage_finished")
         self.defects += [f"{where}: stage {stage} was finished {times} times" for stage, times in twice.items() if times > 1]
-        started = sum(event["event"] == "stage_started" for event in store.journal.events())
-        self.counts["stages begun"] += started
-        self.counts["stages finished"] += len(RunStore(run_dir).journal.events()) and int(self.planned)
+        self.counts["stages begun"] += sum(event["event"] == "stage_started" for event in store.journal.events())
+        self.counts["stages finished"] += int(self.planned)
 
     def record(self, wall_s: float) -> dict[str, Any]:
         gone = [kill.gone_s for kill in self.kills if kill.gone_s is not None]
@@ -203,6 +208,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0, help="of the moments and victims")
     parser.add_argument("--study", help="a study file; default: a tiny one that is made here")
+    parser.add_argument("--light", action="store_true", help="stages of tests/study/feather: all is real but the computing; no torch")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--executor", default="local")
     parser.add_argument("--work", default="results/faults", help="folder for the run folders and logs")

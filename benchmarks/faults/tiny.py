@@ -1,4 +1,4 @@
-"""The study that is disturbed where none is named: two real methods and the base on a random student of 20,000 weights, 10 stages."""
+"""The studies that are disturbed where none is named: a tiny real one of 10 stages, and a featherweight one of 8 that loads no torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import yaml
 
 
 def write_study(folder: Path) -> Path:
-    """Makes the student and the study file in `folder`; the study file's path."""
+    """Two real methods and the base on a random student of 20,000 weights; makes both in `folder`; the study file's path."""
     model = folder / "model"
     if not model.exists():
         _write_student(model)
@@ -40,6 +40,26 @@ def write_study(folder: Path) -> Path:
         ],
     }
     path = folder / "faults.yaml"
+    path.write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def write_feather_study(folder: Path) -> Path:
+    """The study of tests/study/feather, whose student is a file that nobody loads; the study file's path."""
+    model = folder / "model"
+    model.mkdir(exist_ok=True)
+    for name in ("weights.safetensors", "config.json"):
+        (model / name).write_text("{}", encoding="utf-8")
+    study = {
+        "name": "feather",
+        "student": {"model": f"file:{model.absolute()}"},
+        "pool": {"name": "feather_pool"},
+        "budget": {"train_flops": 3e8},
+        "seeds": [0, 1, 2],
+        "methods": [{"name": "feather_base"}, {"name": "feather_walk"}],
+        "suites": ["feather_suite"],
+    }
+    path = folder / "feather.yaml"
     path.write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
     return path
 

@@ -21,11 +21,16 @@ POLL_S = 0.002
 
 @dataclass
 class Attempt:
-    """A `selfteach run` in a session of its own; every process that comes of it carries MARK in its environment."""
+    """A `selfteach run` in a session of its own; every process that comes of it carries MARK in its environment.
 
+    `program`: what Python is given to be `selfteach`; `environment`: variables beside this process's own.
+    """
+
+    program: list[str]
     command: list[str]
     run_dir: Path
     log: Path
+    environment: dict[str, str] = field(default_factory=dict)
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def __post_init__(self) -> None:
@@ -35,8 +40,8 @@ class Attempt:
         self._starts_before = self._starts()
         with self.log.open("wb") as log:
             self.driver = subprocess.Popen(
-                [sys.executable, "-m", "harness.cli", "run", *self.command],
-                env={**os.environ, MARK: self.mark},
+                [sys.executable, *self.program, "run", *self.command],
+                env={**os.environ, **self.environment, MARK: self.mark},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
