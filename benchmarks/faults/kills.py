@@ -33,7 +33,6 @@ MOMENTS = {"any": 0.5, "writing": 0.15, "sealing": 0.2, "concluding": 0.15}
 """How the moment of a kill is drawn: uniform over the attempt, or shortly after something was seen to begin."""
 DELAY_S = {"writing": 0.5, "sealing": 0.03, "concluding": 3.0}
 DRIVER_SHARE = 0.5
-ORPHAN_S = 2.0
 FAILED_CODE = 5
 FEATHER = Path(__file__).parents[2] / "tests" / "study" / "feather"
 
@@ -91,12 +90,12 @@ class Campaign:
             attempt = self.attempt(run_dir)
             struck = self._disturb(number, place, attempt)
             code = attempt.driver.wait()
-            gone_s, orphans = attempt.wait_gone(ORPHAN_S)
+            gone_s, orphans = attempt.wait_gone(self.options.orphan_s)
             if struck and struck[-1]["victim"] == "driver":
                 struck[-1]["gone_s"] = round(gone_s, 3)
             self.kills += [Kill(**kill) for kill in struck]
             where = f"round {number}, attempt {place}"
-            self.defects += [f"{where}: still running {ORPHAN_S} s after the driver: {line}" for line in orphans]
+            self.defects += [f"{where}: still running {self.options.orphan_s:g} s after the driver: {line}" for line in orphans]
             sealed = self._check_attempt(where, attempt, code, struck, sealed)
             if code == 0:
                 self._check_round(f"round {number}", run_dir, reference)
@@ -212,7 +211,8 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--executor", default="local")
     parser.add_argument("--work", default="results/faults", help="folder for the run folders and logs")
-    parser.add_argument("--out", help="write the result as JSON")
+    parser.add_argument("--orphan-s", type=float, default=2.0, help="how long a killed driver's processes may take to go")
+    parser.add_argument("--out", help="write the result as JSON, after every round")
     options = parser.parse_args()
     began = time.monotonic()
     print(f"seed {options.seed}; {options.kills} kills", flush=True)
@@ -222,15 +222,18 @@ def main() -> int:
     number = 0
     while len(campaign.kills) < options.kills and len(campaign.defects) < 20:
         number += 1
+        known = len(campaign.defects)
         campaign.round(number, reference)
         print(
             f"[{time.monotonic() - began:6.0f} s] round {number}: {len(campaign.kills)} kills, {campaign.counts['resumes']} resumes, "
             f"{len(campaign.defects)} defects",
             flush=True,
         )
-    record = campaign.record(time.monotonic() - began)
-    if options.out:
-        write_json(Path(options.out), record)
+        for defect in campaign.defects[known:]:
+            print(f"  defect: {defect}", flush=True)
+        record = campaign.record(time.monotonic() - began)
+        if options.out:
+            write_json(Path(options.out), record)
     print(json.dumps({key: value for key, value in record.items() if key != "each"}, indent=1))
     return 1 if campaign.defects else 0
 
