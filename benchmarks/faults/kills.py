@@ -151,7 +151,7 @@ class Campaign:
         output = attempt.log.read_text(errors="replace")
         by_driver = bool(struck) and struck[-1]["victim"] == "driver"
         expected = {-9} if by_driver else {0, FAILED_CODE} if len(struck) >= 2 else {0}
-        if code not in expected or "Traceback" in output:
+        if code not in expected or "Traceback (most recent" in output:
             self.defects.append(f"{where}: exit code {code} after {[kill['victim'] for kill in struck]}: {output[-1500:]}")
         self.counts["failed stages, tried again"] += output.count("FAILED ")
         events = RunStore(attempt.run_dir).journal.events()  # raises if it cannot be read
