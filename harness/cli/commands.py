@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -38,7 +43,8 @@ def run_command(path: Path, *, workers: int | None, threads: int | None, place: 
     place.check()
     place = place.found()
     layout = Layout.of(workers, threads or (1 if place.elsewhere else None), gpus=len(place.gpus or ()))
-    summary = run_study(study, study_file=path, run_dir=run_dir, layout=layout, console=writer, conclude=conclude, place=place)
+    with signals_as_ctrl_c():
+        summary = run_study(study, study_file=path, run_dir=run_dir, layout=layout, console=writer, conclude=conclude, place=place)
     if as_json:
         print_json({**vars(summary), "results": _conclusions(load_run(summary.run_dir))})
     else:
@@ -47,6 +53,27 @@ def run_command(path: Path, *, workers: int | None, threads: int | None, place: 
         if summary.report:
             say(writer, f"report: {summary.report}")
     summary.check()
+
+
+@contextmanager
+def signals_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM (`kill`, schedulers) and SIGHUP (a closed terminal) stop what runs inside as Ctrl-C does, unless ignored (nohup)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may handle signals
+        return
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def report_command(place: str, *, open_page: bool, as_json: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,7 +48,7 @@ def status_command(place: str, *, everything: bool, as_json: bool) -> None:
             f"{really} were computed, in {duration(shared['computed_s'])}",
         )
     for row in read_progress(store.progress) if pid is not None else ():
-        say(writer, f"running: {row.kind} {row.label}: {row.share:.0%}, {amount_note(row)}, since {duration(time.time() - row.started)}")
+        say(writer, f"running: {row.kind} {row.label}: {row.share:.0%}, {amount_note(row)}, for {duration(row.elapsed_s)}")
     shown = state["failed"] if everything else state["failed"][:MOST_ROWS]
     for failure in shown:
         say(writer, f"failed: {failure['kind']} {failure['label']} seed {failure['seed']}: {failure['error']}")

@@ -1,7 +1,7 @@
 """The journal of a run: append-only JSON lines, each fsynced before the run goes on.
 
-State is whatever replaying the lines gives. A machine that died mid-write leaves a torn last line, which reading drops and the next
-append starts anew after; a damaged line anywhere else is an error.
+State is whatever replaying the lines gives. A machine that died mid-write leaves a torn last line (or the zeros that a file system puts
+where data never arrived), which reading drops and the next append cuts off; a damaged line anywhere else is an error.
 """
 
 from __future__ import annotations
@@ -31,9 +31,8 @@ class Journal:
         """
         row = {"t": round(time.time(), 3), "event": event, **details}
         line = json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+        self._cut_torn_line()
         with self.path.open("ab") as file:
-            if file.tell() and not self._ends_with_newline():
-                file.write(b"\n")
             file.write(line.encode())
             file.flush()
             os.fsync(file.fileno())
@@ -65,10 +64,28 @@ class Journal:
             events.append(event)
         return events
 
-    def _ends_with_newline(self) -> bool:
-        with self.path.open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) == b"\n"
+    def _cut_torn_line(self) -> None:
+        """Ends the file after its last whole line; a last line that lacks nothing but its end gets it."""
+        if not self.path.exists():
+            return
+        with self.path.open("r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 1))
+            if file.read(1) in (b"\n", b""):
+                return
+            file.seek(0)
+            tail = file.read().rpartition(b"\n")[2]
+            if _is_event(tail):
+                file.write(b"\n")
+            else:
+                file.truncate(size - len(tail))
+
+
+def _is_event(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def _was_torn(lines: list[str], number: int) -> bool:

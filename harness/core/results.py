@@ -101,8 +101,7 @@ def load_run(run_dir: Path | str, *, conclusions: bool = True) -> RunResults:
     """
     store = RunStore(Path(run_dir))
     study = store.study()
-    failed = {event["stage"] for event in store.journal.events() if event["event"] == "stage_failed"}
-    reader = _Reader(store, study, failed)
+    reader = _Reader(store, study, _failed(store))
     for trial in study["plan"]["trials"]:
         for seed in study["seeds"] if trial["seedless"] else [trial["seed"]]:
             reader.read_trial(trial, seed)
@@ -178,11 +177,13 @@ class _Reader:
         if train in stages:
             self.curves.append(self._frame(train, "curves.parquet").assign(**names))
             corpus = self.store.folder(train) / CORPUS
+            self._check(train, CORPUS)
             if corpus.exists():
                 self.corpora[trial_id] = read_rows(corpus)
         self.trials.append(row)
 
     def _read_checkpoints(self, names: dict[str, Any], train: str, scored: str) -> None:
+        self._check(train, "checkpoints.json")
         path = self.store.folder(train) / "checkpoints.json"
         for kept in read_json(path, []):
             price = self.pricing.cost(kept, kept["wall_s"], self.prices)
@@ -191,10 +192,10 @@ class _Reader:
 
     def _training(self, stage: str) -> dict[str, Any]:
         try:
-            meta = self.store.meta(stage)
+            meta = self.store.sealed_meta(stage)
         except StoreError as error:
             raise StoreError(f"{error}; run the study again to make it anew") from error
-        if not isinstance(meta, dict) or not {"counters", "wall_s", "device", "spent"} <= set(meta):
+        if not {"counters", "wall_s", "device", "spent"} <= set(meta):
             raise StoreError(f"{self.store.folder(stage) / META} is damaged; run the study again to make it anew")
         price = self.pricing.cost(meta["counters"], meta["wall_s"], self.prices)
         return {
@@ -215,6 +216,7 @@ class _Reader:
     def _frame(self, stage: str, name: str) -> pd.DataFrame:
         path = self.store.folder(stage) / name
         if path not in self._cache:
+            self._check(stage, name)
             try:
                 self._cache[path] = pd.read_parquet(path)
             except (OSError, ValueError) as error:
@@ -222,7 +224,23 @@ class _Reader:
                 raise StoreError(f"{path} cannot be read ({reason}); run the study again to make it anew") from error
         return self._cache[path]
 
+    def _check(self, stage: str, name: str) -> None:
+        """A file with a flipped bit may well be readable, so it is compared with its checksum before it is used."""
+        try:
+            self.store.verify(stage, [name])
+        except StoreError as error:
+            raise StoreError(f"{error}; run the study again to make it anew") from error
+
 
 def _concat(frames: list[pd.DataFrame], columns: tuple[str, ...]) -> pd.DataFrame:
     filled = [frame[list(columns)] for frame in frames if len(frame)]
     return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=list(columns))
+
+
+def _failed(store: RunStore) -> set[str]:
+    """Stages whose last attempt failed."""
+    last: dict[str, str] = {}
+    for event in store.journal.events():
+        if event["event"].startswith("stage_"):
+            last[event["stage"]] = event["event"]
+    return {stage for stage, event in last.items() if event == "stage_failed"}

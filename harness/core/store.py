@@ -13,8 +13,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from harness.errors import SpecError, StoreError
 
 Meta = dict[str, Any]
 META = "meta.json"
+_FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
 
 
 class RunStore:
@@ -50,7 +51,7 @@ class RunStore:
         except OSError as error:
             raise StoreError(f"cannot use {self.root} as a run folder: {error.strerror}") from error
         with lock:
-            if not _acquire(lock.fileno()):
+            if not _acquire(lock.fileno(), self.root):
                 raise StoreError(
                     f"{self.root} is in use by another run (pid {self.holder() or 'unknown'}); "
                     "wait for it or stop it; `selfteach status` shows how far it is"
@@ -72,16 +73,19 @@ class RunStore:
         self.logs.mkdir(exist_ok=True)
 
     def holder(self) -> int | None:
-        """The pid of the process that holds the lock, or None if the run is not running."""
-        path = self.root / "lock"
-        if not path.exists():
+        """The pid of the process that holds the lock (0 where it cannot be read), or None if the run is not running.
+
+        What the file says counts only while its lock is held: the pid of a dead driver, whoever has it now, is no holder.
+        """
+        try:
+            with (self.root / "lock").open("r", errors="replace") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    pid = lock.read().strip()
+                    return int(pid) if pid.isdecimal() else 0
+        except OSError:  # no such file, or a file system without locks, on which no run starts
             return None
-        with path.open("r") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                pid = lock.read().strip()
-                return int(pid) if pid.isdigit() else 0
         return None
 
     def study(self) -> dict[str, Any]:
@@ -95,13 +99,18 @@ class RunStore:
         study = read_json(path, None)
         if study is None:
             raise SpecError("not the folder of a run (no study.json in it)", value=str(self.root))
-        if not isinstance(study, dict) or not {"plan", "seeds", "budget", "prices"} <= set(study):
+        if not _is_record(study):
             raise StoreError(f"{path} is damaged (not the record of a study); run the study again to make it anew")
-        return study
+        record: dict[str, Any] = study
+        return record
 
     def folder(self, stage: str) -> Path:
         """Where the finished stage lies."""
         return self.stages / stage
+
+    def exists(self, stage: str) -> bool:
+        """Whether anything lies in the stage's place, finished or not."""
+        return os.path.lexists(self.stages / stage)
 
     def finished(self, stage: str) -> bool:
         """Whether the stage was completed (its files may have been damaged since: see `verify`)."""
@@ -121,28 +130,43 @@ class RunStore:
         """
         return _read_meta(self.folder(stage), stage)
 
-    def verify(self, stage: str) -> None:
-        """Compares every file of a finished stage with its checksum.
+    def sealed_meta(self, stage: str) -> Meta:
+        """The stage's meta.json, as it was sealed.
+
+        Raises:
+            StoreError: it is missing, damaged or was changed.
+        """
+        meta = self.meta(stage)
+        if not is_sealed(meta):
+            raise StoreError(f"stage {stage}: {self.folder(stage) / META} was changed after the stage finished")
+        return meta
+
+    def verify(self, stage: str, names: Iterable[str] | None = None) -> None:
+        """Compares files of a finished stage (all, or those of `names` that were sealed with it) with their checksums.
 
         Raises:
             StoreError: a file is missing or differs; names it.
         """
-        check_stage(self.folder(stage), name=stage)
+        check_stage(self.folder(stage), name=stage, only=names)
 
     def discard(self, stage: str) -> None:
         """Removes a damaged stage so that it is computed again."""
         doomed = self.stages / f".tmp-{stage}-{os.getpid()}-damaged"
         os.replace(self.folder(stage), doomed)
-        shutil.rmtree(doomed)
+        _remove(doomed)
 
     def write_stage(self, stage: str, fill: Callable[[Path], Meta]) -> Meta:
         """Runs `fill` on a temporary folder, then seals and publishes the folder as the finished stage.
 
+        A stage that is finished already, by a worker that was killed before it could say so, or by another one meanwhile, stays as it is.
+
         Args:
             fill: writes the stage's files into the folder it is given and returns what goes into meta.json.
         Returns:
-            meta.json as written: `fill`'s keys plus "files" (name → sha256) and "checksum".
+            meta.json as it stands: `fill`'s keys plus "files" (name → sha256) and "checksum".
         """
+        if self.finished(stage):
+            return self.meta(stage)
 
         def seal(folder: Path) -> Meta:
             meta = fill(folder)
@@ -191,16 +215,14 @@ class RunStore:
     def _clean(self) -> None:
         # What lies in a batch system's queue outlives its driver, and goes on writing.
         queued = {path.stem for path in self.queue.glob("*.json")}
-        for leftover in self.stages.glob(".tmp-*"):
-            if leftover.name.split("-")[1] not in queued:
-                shutil.rmtree(leftover, ignore_errors=True)
-        for leftover in self.progress.iterdir():
-            if leftover.name.split(".")[0] not in queued:
-                leftover.unlink(missing_ok=True)
+        leftovers = [path for path in self.stages.glob(".tmp-*") if path.name.split("-")[1] not in queued]
+        leftovers += [path for path in self.progress.glob("*") if path.name.split(".")[0] not in queued]
+        for leftover in [*leftovers, *self.root.glob(".*.tmp"), *self.root.glob("*/.*.tmp")]:
+            _remove(leftover)
 
 
-def check_stage(folder: Path, *, name: str) -> Meta:
-    """Compares every file of a stage's folder with its checksum; returns its meta.json.
+def check_stage(folder: Path, *, name: str, only: Iterable[str] | None = None) -> Meta:
+    """Compares files of a stage's folder (all, or those of `only` that were sealed with it) with their checksums; returns its meta.json.
 
     Raises:
         StoreError: a file is missing or differs; names it.
@@ -208,11 +230,16 @@ def check_stage(folder: Path, *, name: str) -> Meta:
     meta = _read_meta(folder, name)
     if not is_sealed(meta):
         raise StoreError(f"stage {name}: {folder / META} was changed after the stage finished")
-    for file, expected in meta["files"].items():
+    files = meta["files"]
+    for file in files if only is None else files.keys() & only:
         path = folder / file
         if not path.is_file():
             raise StoreError(f"stage {name}: {path} is missing")
-        if file_sha256(path) != expected:
+        try:
+            found = file_sha256(path)
+        except OSError as error:
+            raise StoreError(f"stage {name}: {path} cannot be read ({error.strerror})") from error
+        if found != files[file]:
             raise StoreError(f"stage {name}: {path} does not match its checksum")
     return meta
 
@@ -225,9 +252,11 @@ def is_sealed(meta: Meta) -> bool:
 def _read_meta(folder: Path, stage: str) -> Meta:
     path = folder / META
     try:
-        meta: Meta = json.loads(path.read_text())
+        meta = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise StoreError(f"stage {stage}: {path} cannot be read ({error})") from error
+        raise StoreError(f"stage {stage}: {path} cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    if not isinstance(meta, dict):
+        raise StoreError(f"stage {stage}: {path} is not the record of a stage")
     return meta
 
 
@@ -260,19 +289,41 @@ def read_json(path: Path, default: Any) -> Any:
         raise StoreError(f"{path} is damaged ({error}); {remedy}") from error
 
 
+def _is_record(study: Any) -> bool:
+    """Whether this can be the content of a study.json."""
+    if not isinstance(study, dict) or not {"plan", "seeds", "budget", "prices"} <= set(study):
+        return False
+    trials = study["plan"].get("trials") if isinstance(study["plan"], dict) else None
+    return isinstance(trials, list) and all(isinstance(trial, dict) for trial in trials)
+
+
 def computed(meta: Meta) -> tuple[float, float]:
     """FLOPs that a stage itself computed and seconds that it took: all it is charged, less what it took over from a shared first part."""
     shared = meta.get("shared", {"flops": 0.0, "wall_s": 0.0})
     return float(sum(meta["spent"].values())) - shared["flops"], float(meta["wall_s"]) - shared["wall_s"]
 
 
-def _acquire(descriptor: int) -> bool:
+def _remove(path: Path) -> None:
+    """Removes a file or folder, if it can be removed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _acquire(descriptor: int, root: Path) -> bool:
     # Tried for a moment because `holder` takes a shared lock for an instant.
     for _ in range(10):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             time.sleep(0.05)
+        except OSError as error:
+            raise StoreError(
+                f"the file system of {root} has no file locks ({error.strerror}), without which two runs could write into one folder; "
+                "name a folder on another disk with --out"
+            ) from error
         else:
             return True
     return False
@@ -309,7 +360,7 @@ def is_disk_full(error: BaseException) -> bool:
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
-        if "No space left on device" in str(seen):
+        if any(text in str(seen) for text in _FULL):
             return True
         seen = seen.__cause__ or seen.__context__
     return False

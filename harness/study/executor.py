@@ -80,12 +80,23 @@ class LocalExecutor(Executor):
                 result: StageResult = worker.connection.recv()
             except (EOFError, ConnectionResetError):
                 self._bury(worker)
-                self._kills[stage.id] = self._kills.get(stage.id, 0) + 1
-                ended.append(Ended(stage.id, None, _death(worker.process.exitcode), again=self._kills[stage.id] < MAX_KILLS))
+                ended.append(self._dead(stage, _death(worker.process.exitcode)))
+                continue
+            if result.out_of_memory:
+                worker.process.kill()  # what it still holds would be missing at the second attempt
+                self._bury(worker)
+                ended.append(self._dead(stage, f"it ran out of memory ({result.error})"))
                 continue
             worker.stage = None
             ended.append(Ended(stage.id, result))
         return ended
+
+    def _dead(self, stage: Stage, reason: str) -> Ended:
+        """What became of a stage whose worker is gone: it may have been published just before."""
+        if self.store.finished(stage.id):
+            return Ended(stage.id, StageResult(stage.id, self.store.meta(stage.id)))
+        self._kills[stage.id] = self._kills.get(stage.id, 0) + 1
+        return Ended(stage.id, None, reason, again=self._kills[stage.id] < MAX_KILLS)
 
     def _spawn(self) -> _Worker:
         ours, theirs = self._context.Pipe()

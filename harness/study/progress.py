@@ -11,7 +11,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class StageProgress:
-    """One running stage: `done` of `total` in `unit` (FLOPs for training, items for scoring); times in Unix seconds."""
+    """One running stage: `done` of `total` in `unit` (FLOPs for training, items for scoring).
+
+    `elapsed_s`, at the last report, does not depend on the clock; `started` and `t` are Unix seconds by the clock as it was set then.
+    """
 
     stage: str
     label: str
@@ -23,6 +26,7 @@ class StageProgress:
     pid: int
     started: float
     t: float
+    elapsed_s: float = 0.0
 
     @property
     def share(self) -> float:
@@ -37,16 +41,18 @@ class ProgressWriter:
         self._path = folder / f"{stage}.json"
         self._fixed = {"stage": stage, "label": label, "kind": kind, "unit": unit, "pid": os.getpid(), "started": time.time()}
         self._total = total
-        self._written = 0.0
+        self._began = time.monotonic()
+        self._written: float | None = None
 
     def report(self, done: float, total: float | None = None, phase: str = "") -> None:
         """Replaces the file, unless it was replaced less than half a second ago and the stage is not at its end."""
         self._total = self._total if total is None else total
-        now = time.time()
-        if now - self._written < 0.5 and done < self._total:
+        now = time.monotonic()
+        if self._written is not None and now - self._written < 0.5 and done < self._total:
             return
         self._written = now
-        row = {**self._fixed, "done": done, "total": self._total, "phase": phase, "t": now}
+        elapsed_s = round(now - self._began, 1)
+        row = {**self._fixed, "done": done, "total": self._total, "phase": phase, "t": time.time(), "elapsed_s": elapsed_s}
         temporary = self._path.with_suffix(f".{os.getpid()}.tmp")
         temporary.write_text(json.dumps(row))
         os.replace(temporary, self._path)
@@ -62,7 +68,7 @@ def read_progress(folder: Path) -> list[StageProgress]:
     for path in folder.glob("*.json"):
         try:
             rows.append(StageProgress(**json.loads(path.read_text())))
-        except FileNotFoundError:  # the stage ended between listing and reading
+        except (OSError, ValueError, TypeError):  # the stage ended between listing and reading, or a crash left half a file
             continue
     return sorted(rows, key=lambda row: (row.label, row.kind))
 

@@ -124,7 +124,7 @@ def run_study(
         conclude: judges and reports a run folder, under the lock; returns the report's path. (Reports lie in a layer above this one.)
         place: where stages run; by default in processes of this machine.
     Raises:
-        StoreError: the folder is in use or the disk is full.
+        StoreError: the folder is in use, was removed meanwhile, or holds a damaged journal, or the disk is full.
         ExecutorError: the machines cannot be reached.
         SourceError: the student cannot be fetched.
     """
@@ -136,6 +136,7 @@ def run_study(
     plan = make_plan(study, layout, place.setting(store, layout.threads))
     try:
         with store.locked():
+            store.journal.events()  # a damaged one is told before the work, not after it
             copy_claims(study, study_file.parent, run_dir)
             place.fetch_finished(plan.stages, store)
             outcome, todo = _do_stages(study, plan, store, layout, console, study_file, place)
@@ -148,6 +149,8 @@ def run_study(
     except OSError as error:
         if is_disk_full(error) and not isinstance(error, StoreError):
             raise StoreError(disk_full_message(run_dir)) from error
+        if not store.stages.is_dir():
+            raise StoreError(f"{run_dir} was removed or moved while the run wrote to it; the same command starts afresh") from error
         raise
     computed = len(todo) - len(outcome.failed) - len(outcome.blocked)
     return RunSummary(
@@ -260,7 +263,7 @@ def _intact(plan: Plan, store: RunStore, console: Console) -> set[str]:
     """Finished stages whose files match their checksums; damaged ones are removed, with a notice, and will be computed again."""
     intact = set()
     for stage in plan.stages.values():
-        if not store.finished(stage.id):
+        if not store.exists(stage.id):
             continue
         try:
             store.verify(stage.id)

@@ -25,6 +25,7 @@ from harness.study.worker import StageResult
 POLL_S = 0.5
 MAX_KILLS = 2
 """A stage whose worker is killed (out of memory, kill -9, a lost machine) this often has failed."""
+KILLED_REMEDY = "where memory is short, fewer --workers or a smaller student need less of it (`free -h` and `dmesg` say whether it was)"
 
 
 class Observer(Protocol):
@@ -114,7 +115,8 @@ class Executor(ABC):
         if result is None:
             observer.killed(stage, ended.death, retry=ended.again)
             if not ended.again:
-                self._fail(stage, f"{ended.death}, {MAX_KILLS} times", f"{stage.name}: {ended.death}\n", outcome, observer)
+                message = f"{ended.death}, {MAX_KILLS} times; {KILLED_REMEDY}"
+                self._fail(stage, message, f"{stage.name}: {message}\n", outcome, observer)
             return ended.again
         if result.meta is not None:
             outcome.finished.add(stage.id)
@@ -127,7 +129,7 @@ class Executor(ABC):
 
     def _fail(self, stage: Stage, message: str, text: str, outcome: Outcome, observer: Observer) -> None:
         log = self.store.failed / f"{stage.id}.log"
-        log.write_text(text)
+        log.write_text(text, encoding="utf-8", errors="replace")
         outcome.failed[stage.id] = message
         observer.failed(stage, message, log)
 

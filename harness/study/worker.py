@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -47,12 +48,14 @@ class StageResult:
     error: str = ""
     traceback: str = ""
     disk_full: bool = False
+    out_of_memory: bool = False
 
 
 def worker_main(connection: Connection, driver_pid: int, log: Path) -> None:
     """Receives Tasks until the driver closes the pipe; answers each with a StageResult."""
     _die_with_driver(driver_pid)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+    for number in (signal.SIGINT, signal.SIGHUP):  # Ctrl-C and a closed terminal are the driver's to handle
+        signal.signal(number, signal.SIG_IGN)
     _redirect_output(log)
     while True:
         try:
@@ -71,9 +74,15 @@ def attempt(task: Task) -> StageResult:
         return StageResult(task.stage.id, task.run())
     except Exception as error:
         text = "".join(traceback.format_exception(error))
-        print(text, flush=True)
+        with suppress(OSError):  # the disk that is full may hold the log as well
+            print(text, flush=True)
         message = str(error) if isinstance(error, SelfteachError) else f"{type(error).__name__}: {error}"
-        return StageResult(task.stage.id, None, " ".join(message.split())[:500], text, is_disk_full(error))
+        return StageResult(task.stage.id, None, " ".join(message.split())[:500], text, is_disk_full(error), is_out_of_memory(error))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that the machine's memory did not suffice (torch's CPU allocator says so in text only)."""
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
 
 
 def _die_with_driver(driver_pid: int) -> None:
@@ -93,7 +102,10 @@ def _die_with_driver(driver_pid: int) -> None:
 
 def _redirect_output(log: Path) -> None:
     # Libraries print from C as well, so the descriptors are replaced, not sys.stdout alone.
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    except OSError:  # a full disk, say: the stage will meet it too, and can say so
+        descriptor = os.open(os.devnull, os.O_WRONLY)
     sys.stdout.flush()
     sys.stderr.flush()
     os.dup2(descriptor, 1)

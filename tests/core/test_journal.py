@@ -53,3 +53,25 @@ def test_damage_in_the_middle_is_told_with_its_line(tmp_path: Path) -> None:
     path.write_text("\n".join([lines[0], lines[1][:10], lines[2], ""]))
     with pytest.raises(StoreError, match="line 2 is damaged"):
         journal.events()
+
+
+@pytest.mark.parametrize("tail", [b"\x00" * 4096, b'{"t": 1, "event": "stage_fin', b"\xff\xfe", b"[]"])
+def test_what_a_power_loss_left_is_cut_off_by_the_next_event_of_any_kind(tmp_path: Path, tail: bytes) -> None:
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(path)
+    journal.append("run_started")
+    whole = path.read_bytes()
+    path.write_bytes(whole + tail)
+    assert [event["event"] for event in journal.events()] == ["run_started"]
+    journal.append("stage_damaged", stage="a")
+    journal.append("stage_started", stage="a")
+    assert [event["event"] for event in journal.events()] == ["run_started", "stage_damaged", "stage_started"]
+    assert path.read_bytes().startswith(whole + b'{"t"')
+
+
+def test_order_is_that_of_writing_whatever_the_clock_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    for number, t in enumerate([1e9, 1e9 - 5 * 86400, 2e9, 0.0]):
+        monkeypatch.setattr("time.time", lambda t=t: t)
+        journal.append("stage_started", stage=str(number))
+    assert [event["stage"] for event in journal.events()] == ["0", "1", "2", "3"]

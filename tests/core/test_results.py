@@ -92,7 +92,7 @@ def test_samples_and_curves_carry_trial_and_seed(store: RunStore) -> None:
 
 def test_a_damaged_file_is_told_with_what_to_do(store: RunStore) -> None:
     (store.folder("s-base-0") / "samples.parquet").write_bytes(b"PAR1 not really")
-    with pytest.raises(StoreError, match=r"samples\.parquet cannot be read"):
+    with pytest.raises(StoreError, match=r"samples\.parquet does not match its checksum; run the study again"):
         load_run(store.root)
     (store.root / "verdicts.json").write_text("[{")
     (store.folder("s-base-0") / "samples.parquet").unlink()
@@ -120,9 +120,31 @@ def test_runs_from_before_energy_was_counted_have_none_of_it(store: RunStore) ->
     assert results.trials["energy_j"].isna().all()
 
 
+def reseal(store: RunStore, stage: str) -> None:
+    """Seals a stage's files as they are now."""
+    meta, files = store.meta(stage), {path.name: path.read_bytes() for path in store.folder(stage).iterdir() if path.name != "meta.json"}
+
+    def fill(folder: Path) -> dict[str, Any]:
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        return {key: value for key, value in meta.items() if key not in ("files", "checksum")}
+
+    store.discard(stage)
+    store.write_stage(stage, fill)
+
+
+def test_a_stage_that_failed_and_is_tried_again_counts_as_not_done_yet(store: RunStore) -> None:
+    assert "failed" in set(load_run(store.root).trials["status"])
+    store.journal.append("stage_started", stage="t-sft:slow-1")
+    assert "failed" not in set(load_run(store.root).trials["status"])
+
+
 def test_energy_of_training_is_summed_where_it_was_counted(store: RunStore) -> None:
     path = store.folder("t-sft:slow-0") / "ledger.parquet"
     rows = pd.concat([pd.read_parquet(path).assign(energy_j=joules) for joules in (None, 3.0, 4.5)])
     rows.to_parquet(path)
+    with pytest.raises(StoreError, match=r"ledger\.parquet does not match its checksum"):
+        load_run(store.root)
+    reseal(store, "t-sft:slow-0")
     trials = load_run(store.root).trials.set_index("trial_id")
     assert trials.loc["sft:slow-0", "energy_j"] == 7.5

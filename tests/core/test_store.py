@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -137,3 +138,81 @@ def test_a_full_disk_is_recognised_behind_other_exceptions() -> None:
     assert is_disk_full(RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"))
     assert not is_disk_full(OSError(errno.EACCES, "Permission denied"))
     assert not is_disk_full(json.JSONDecodeError("x", "y", 0))
+
+
+def never(folder: Path) -> dict[str, Any]:
+    raise AssertionError("computed again")
+
+
+def test_a_finished_stage_is_not_computed_again(store: RunStore) -> None:
+    assert store.write_stage("abc", never) == store.meta("abc")
+
+
+def test_of_two_that_finish_a_stage_the_first_stays(store: RunStore) -> None:
+    def slow(folder: Path) -> dict[str, Any]:
+        shutil.copytree(store.folder("abc"), store.folder("def"))  # another worker, which was thought lost, publishes it meanwhile
+        return fill(folder) | {"wall_s": 9.0}
+
+    assert store.write_stage("def", slow)["wall_s"] == 1.5
+    assert store.meta("def")["wall_s"] == 1.5
+    assert not list(store.stages.glob(".tmp-*"))
+
+
+def test_what_lies_unfinished_in_a_stages_place_is_told_and_can_be_removed(store: RunStore) -> None:
+    (store.folder("abc") / "meta.json").unlink()
+    store.folder("def").write_text("a file")
+    assert not store.exists("ghi")
+    for stage in ("abc", "def"):
+        assert store.exists(stage)
+        assert not store.finished(stage)
+        with pytest.raises(StoreError, match=r"meta\.json cannot be read"):
+            store.verify(stage)
+        store.discard(stage)
+        assert not store.exists(stage)
+
+
+@pytest.mark.parametrize("text", ["[]", "null", '"x"', "{}", "\x00" * 40, ""])
+def test_a_record_that_is_no_record_is_told(store: RunStore, text: str) -> None:
+    (store.folder("abc") / "meta.json").write_text(text)
+    with pytest.raises(StoreError, match=r"abc/meta\.json (cannot be read|is not the record|was changed)"):
+        store.verify("abc")
+
+
+def test_single_files_are_checked_and_those_that_were_never_there_are_nobodys_loss(store: RunStore) -> None:
+    (store.folder("abc") / "samples.parquet").write_text("other")
+    store.verify("abc", ["model/weights", "curves.parquet"])
+    with pytest.raises(StoreError, match="does not match its checksum"):
+        store.verify("abc", ["samples.parquet"])
+
+
+@pytest.mark.parametrize("content", [str(os.getppid()), "", "no pid", "\x00" * 8])
+def test_only_a_held_lock_counts_not_the_pid_in_it(store: RunStore, content: str) -> None:
+    (store.root / "lock").write_text(content)  # of a dead driver, whose pid another process may have by now
+    assert store.holder() is None
+    with store.locked():
+        assert store.holder() == os.getpid()
+
+
+def test_a_file_system_without_locks_is_refused_with_a_remedy(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(descriptor: object, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", none)
+    with pytest.raises(StoreError, match=r"has no file locks \(No locks available\).* --out"), store.locked():
+        pass
+    assert store.holder() is None
+
+
+def test_half_written_records_of_killed_runs_go_too(store: RunStore) -> None:
+    (store.root / "claims").mkdir()
+    left = [store.root / ".study.json.42.tmp", store.root / "claims" / ".0-x.yaml.42.tmp", store.progress / "def.42.tmp"]
+    for path in left:
+        path.write_text("{")
+    with store.locked():
+        assert not any(path.exists() for path in left)
+
+
+def test_a_run_folder_that_is_removed_under_the_lock_hides_no_other_error(store: RunStore) -> None:
+    with pytest.raises(ZeroDivisionError), store.locked():  # noqa: PT012
+        shutil.rmtree(store.root)
+        _ = 1 / 0
