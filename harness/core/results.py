@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from harness.core.corpus import CORPUS, read_rows
+from harness.core.published import with_texts
 from harness.core.records import CLEAN, SAMPLE_COLUMNS
 from harness.core.store import META, RunStore
 from harness.errors import SpecError, StoreError
@@ -217,7 +218,7 @@ class _Reader:
         path = self.store.folder(stage) / name
         if path not in self._cache:
             try:
-                self._cache[path] = pd.read_parquet(path)
+                self._cache[path] = with_texts(pd.read_parquet(path), self.store.root)
             except (OSError, ValueError) as error:
                 reason = getattr(error, "strerror", None) or error
                 raise StoreError(f"{path} cannot be read ({reason}); run the study again to make it anew") from error

@@ -103,14 +103,21 @@ class RunStore:
     def verify(self, stage: str) -> None:
         """Compares every file of a finished stage with its checksum.
 
+        Of a published stage (harness.core.published) also the files that it shares with others; weights that were left out may be missing,
+        but if they are there they must be those.
+
         Raises:
             StoreError: a file is missing or differs; names it.
         """
         meta, folder = self.meta(stage), self.folder(stage)
         if meta.get("checksum") != _seal(meta):
             raise StoreError(f"stage {stage}: {folder / META} was changed after the stage finished")
-        for name, expected in meta["files"].items():
-            path = folder / name
+        needed = {folder / name: checksum for name, checksum in meta["files"].items()}
+        needed |= {self.root / name: checksum for name, checksum in meta.get("shared", {}).items()}
+        before = (meta.get("published") or {}).get("files", {})
+        gone = {name: checksum for name, checksum in before.items() if name not in meta["files"] and name.endswith(".safetensors")}
+        extra = {folder / name: checksum for name, checksum in gone.items() if (folder / name).is_file()}
+        for path, expected in (needed | extra).items():
             if not path.is_file():
                 raise StoreError(f"stage {stage}: {path} is missing")
             if file_sha256(path) != expected:
@@ -136,8 +143,7 @@ class RunStore:
         try:
             meta = fill(folder)
             names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-            meta = {**meta, "files": {name: file_sha256(folder / name) for name in names}}
-            meta["checksum"] = _seal(meta)
+            meta = sealed({**meta, "files": {name: file_sha256(folder / name) for name in names}})
             write_json(folder / META, meta)
             for name in names:
                 _fsync(folder / name)
@@ -204,6 +210,11 @@ def is_disk_full(error: BaseException) -> bool:
             return True
         seen = seen.__cause__ or seen.__context__
     return False
+
+
+def sealed(meta: Meta) -> Meta:
+    """meta.json with the checksum over all else that is in it."""
+    return {**meta, "checksum": _seal(meta)}
 
 
 def _seal(meta: Meta) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import string
 import subprocess
@@ -17,6 +18,8 @@ import pytest
 import yaml
 
 PLUGINS = Path(__file__).parent / "plugins"
+PATHS = os.pathsep.join([str(PLUGINS), str(Path(__file__).parents[2])])
+"""PYTHONPATH of processes that tests start: the plug-ins, and the code under test wherever the package is installed from."""
 
 
 @pytest.fixture(scope="session")
@@ -118,16 +121,33 @@ def alive(pid: int) -> bool:
 def reference(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """The run folder of the template study, computed without interruption."""
     place = Workplace(tmp_path_factory.mktemp("reference"), tiny_model)
-    code, output = place.selfteach("run", place.write(), PYTHONPATH=str(PLUGINS), XDG_CACHE_HOME=str(place.root / "cache"))
+    code, output = place.selfteach("run", place.write(), PYTHONPATH=PATHS, XDG_CACHE_HOME=str(place.root / "cache"))
     assert code == 0, output
     return place.run_dir
+
+
+@pytest.fixture(scope="session")
+def published_once(tmp_path_factory: pytest.TempPathFactory, reference: Path) -> Path:
+    """The reference run as published; not to be changed."""
+    from harness.cli.conclude import conclude
+    from harness.core.publish import publish_run
+
+    out = tmp_path_factory.mktemp("published") / "results" / "toy"
+    publish_run(reference, out, partial=False, conclude=conclude)
+    return out
+
+
+@pytest.fixture
+def published(published_once: Path, workplace: Workplace) -> Path:
+    """A copy of the published reference run in the workplace."""
+    return Path(shutil.copytree(published_once, workplace.root / "results" / "toy"))
 
 
 @pytest.fixture
 def workplace(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workplace]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(PLUGINS))
-    monkeypatch.setenv("PYTHONPATH", str(PLUGINS))
+    monkeypatch.setenv("PYTHONPATH", PATHS)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     place = Workplace(tmp_path, tiny_model)
