@@ -142,4 +142,5 @@ def _cells(result: RowResult) -> tuple[object, ...]:
     if found.paired:
         low, high = found.agreement
         same = f"{found.same}/{found.paired} ({low:.1%} to {high:.1%})" + (f", {result.students}" if result.students else "")
-    return (result.id, f"{result.value:.4f}", files, f"{found.new:.4f}", same, result.verdict)
+    new = f"{found.new:.4f}" + (f" (these: {found.frozen:.4f})" if abs(found.frozen - result.value) > 5e-5 else "")
+    return (result.id, f"{result.value:.4f}", files, new, same, result.verdict)

@@ -147,7 +147,7 @@ class Rescoring(Strict):
 
 
 class PublishedRow(Strict):
-    """A number as published. `decimals` are those it was published with."""
+    """A number as published."""
 
     id: Key
     model: str

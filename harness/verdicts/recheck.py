@@ -169,8 +169,8 @@ def _paired(row: Row, task: str, metric: str, pairs: Sequence[tuple[pd.DataFrame
     for frozen, new in pairs:
         before, after = (_scores(samples, task, metric, row.perturbation) for samples in (frozen, new))
         shared = before.index.intersection(after.index)
-        changed = [item for item in shared if before.loc[item, "prompt"] != after.loc[item, "prompt"]]
-        if changed:
+        changed = shared[(before.loc[shared, "prompt"] != after.loc[shared, "prompt"]).to_numpy()]
+        if len(changed):
             raise OtherItemsError(f"{len(changed)} of {len(shared)} prompts of {task} are not the frozen ones ({changed[0]}, ...)")
         if len(shared) < max(len(before), len(after)):
             raise OtherItemsError(f"{task}: {len(before)} items frozen, {len(after)} scored now, {len(shared)} the same")
