@@ -17,7 +17,8 @@ TEXT = f"""\
 board: toy
 schema_version: 1
 models:
-  base: {{source: "file:tiny", run: toy, method: base, trials: [{{trial: base-0, seed: 0, train_stage: a, score_stage: b, sealed: "{SHA}"}}]}}
+  base: {{source: "file:tiny", run: toy, method: base,
+    trials: [{{trial: base-0, seed: 0, train_stage: a, score_stage: b, sealed: "{SHA}"}}]}}
   small: {{source: "hub:org/small"}}
 runs:
   toy:
@@ -31,7 +32,8 @@ runs:
     tasks:
       letters: {{suite: s, version: v 1, metric: acc, n: 12, items_sha256: "{SHA}"}}
 rows:
-  - {{id: base/letters, model: base, tasks: [letters], metric: acc, value: 0.5, interval: [0.4, 0.6], interval_by: i, n: 12, seeds: 1, margin: 0.05}}
+  - {{id: base/letters, model: base, tasks: [letters], metric: acc, value: 0.5, interval: [0.4, 0.6], interval_by: items,
+     n: 12, seeds: 1, margin: 0.05}}
 sources:
   card: {{title: card, table: "1", read_in: "repo, path", harness: lm-eval, settings: zero-shot, licence: Apache-2.0}}
 published:
@@ -56,17 +58,17 @@ def test_a_board_reads_back_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "line", "told"),
     [
-        ("threads: 1", "treads: 1", 12, "treads"),
-        ("model: base, tasks", "model: bse, tasks", 18, "'base'"),
-        ("tasks: [letters]", "tasks: [lettres]", 18, "no such task"),
+        ("threads: 1", "treads: 1", 13, "treads"),
+        ("model: base, tasks", "model: bse, tasks", 19, "'base'"),
+        ("tasks: [letters]", "tasks: [lettres]", 19, "no such task"),
         ("run: toy, method", "run: tyo, method", 4, "no such run"),
-        ("value: 0.5", "value: 0.9", 18, "must lie in its interval"),
-        ("source: card}", "source: cart}", 22, "'card'"),
-        ("id: small/piqa", "id: base/letters", 22, "another row has this id"),
-        ("margin: 0.05", "margin: 0", 18, "greater than 0"),
+        ("value: 0.5", "value: 0.9", 19, "must lie in its interval"),
+        ("source: card}", "source: cart}", 24, "'card'"),
+        ("id: small/piqa", "id: base/letters", 24, "another row has this id"),
+        ("margin: 0.05", "margin: 0", 20, "greater than 0"),
         ("schema_version: 1", "schema_version: 2", 2, "1"),
-        ("title: card", 'title: "https://example.org"', 20, "no web address"),
-        ("study: toy", "study: [", 8, "not valid YAML"),
+        ("title: card", 'title: "https://example.org"', 22, "no web address"),
+        ("study: toy", "study: [", 9, "not valid YAML"),
     ],
 )
 def test_a_mistake_is_told_with_its_line(tmp_path: Path, old: str, new: str, line: int, told: str) -> None:
