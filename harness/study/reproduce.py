@@ -140,6 +140,7 @@ class _Scorer:
 
     def __init__(self, board: Board, kept: dict[str, KeptRun], options: Options, console: Console, report: Report) -> None:
         self.board, self.kept, self.options, self.console, self.report = board, kept, options, console, report
+        self.folders = rescore.trained_folders([*(run.folder for run in kept.values()), options.runs])
 
     def score(self, models: Sequence[str]) -> dict[str, _Scored]:
         """New samples for each of the models."""
@@ -184,7 +185,7 @@ class _Scorer:
             return (None if scored.differs else folder), str(model.weights_sha256)
         if trial.weights_sha256 is None:
             return None, ""
-        return rescore.trained_folder([self.kept[str(model.run)].folder, self.options.runs], trial.weights_sha256), trial.weights_sha256
+        return rescore.intact(self.folders.get(trial.weights_sha256, []), trial.weights_sha256), trial.weights_sha256
 
     def _wanted(self, model: Model, trial: Trial) -> rescore.Wanted:
         run = self.kept[str(model.run)]

@@ -65,12 +65,13 @@ def untrained_folder(source: str, expected: str | None, student: Path | None) ->
     return folder, ""
 
 
-def trained_folder(places: Sequence[Path], expected: str) -> Path | None:
-    """The model folder of a trained student whose weights have this checksum, from the runs in `places`.
+def trained_folders(places: Sequence[Path]) -> dict[str, list[Path]]:
+    """The model folders of trained students by the checksum that their stage recorded of their weights.
 
     Args:
         places: run folders, and folders of run folders.
     """
+    found: dict[str, list[Path]] = {}
     for place in places:
         for path in sorted([*place.glob(f"stages/*/{META}"), *place.glob(f"*/stages/*/{META}")]):
             stage = path.parent
@@ -78,9 +79,15 @@ def trained_folder(places: Sequence[Path], expected: str) -> Path | None:
                 meta = RunStore(stage.parent.parent).meta(stage.name)
             except StoreError:
                 continue
-            if meta.get("kind") == "train" and weights_sha256(meta) == expected and _checksum(stage / MODEL) == expected:
-                return stage / MODEL
-    return None
+            recorded = weights_sha256(meta) if meta.get("kind") == "train" else None
+            if recorded is not None and (stage / MODEL).is_dir():
+                found.setdefault(recorded, []).append(stage / MODEL)
+    return found
+
+
+def intact(folders: Sequence[Path], expected: str) -> Path | None:
+    """The first of the folders whose weights still have this checksum."""
+    return next((folder for folder in folders if _checksum(folder) == expected), None)
 
 
 def _checksum(folder: Path) -> str | None:
