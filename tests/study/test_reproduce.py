@@ -120,19 +120,16 @@ def test_trained_weights_that_were_changed_are_not_taken_for_the_frozen_ones(
     [
         ("value: 0.5\n", "value: 0.500001\n", "value is written as"),
         ("seeds: 1\n", "seeds: 2\n", "seeds is written as"),
-        ("threads: 2\n", "threads: 1\n", ""),
     ],
 )
 def test_a_changed_number_is_noticed(
     board: Path, workplace: Workplace, capsys: pytest.CaptureFixture[str], old: str, new: str, told: str
 ) -> None:
-    if old not in board.read_text():
-        pytest.skip("this machine gives a worker another number of threads")
     replaced(board, old, new)
     code, rows = reproduce(workplace, capsys, "--rows", "toy_base/*")
     differing = [row for row in rows.values() if row["verdict"] == "differs"]
-    assert code == (DIFFERS_EXIT if told else 0)
-    assert len(differing) == bool(told)
+    assert code == DIFFERS_EXIT
+    assert len(differing) == 1
     assert all(told in row["why"] and row["recomputed"] is False for row in differing)
 
 
@@ -149,7 +146,7 @@ def test_changed_samples_texts_and_seals_are_noticed(
     assert "does not match its checksum" in rows["toy_base/mean"]["why"]
     assert rows["toy_sft/mean"]["recomputed"]
     path.write_bytes(untouched)
-    replaced(board, f"sealed: {trial.sealed}", f"sealed: {'0' * 64}")
+    replaced(board, f"sealed: {trial.sealed}", f"sealed: {'f' * 64}")
     code, rows = reproduce(workplace, capsys, "--rows", "toy_base/mean")
     assert code == DIFFERS_EXIT
     assert "another one than the one that was frozen" in rows["toy_base/mean"]["why"]
