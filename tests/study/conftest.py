@@ -131,9 +131,10 @@ def published_once(tmp_path_factory: pytest.TempPathFactory, reference: Path) ->
     """The reference run as published; not to be changed."""
     from harness.cli.conclude import conclude
     from harness.core.publish import publish_run
+    from harness.report.tables import export_tables
 
     out = tmp_path_factory.mktemp("published") / "results" / "toy"
-    publish_run(reference, out, partial=False, conclude=conclude)
+    publish_run(reference, out, partial=False, conclude=lambda folder: (conclude(folder), export_tables(folder)))
     return out
 
 
