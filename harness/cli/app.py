@@ -20,7 +20,8 @@ STOPPED = 130
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 EXIT_CODES = (
     "Exit codes: 0 done, 1 other error, 2 wrong study, name or option, 3 a model or data source cannot be had, "
-    "4 run folder in use, damaged or full, 5 a stage failed (the rest is kept), 130 stopped by Ctrl-C, SIGTERM or a closed terminal."
+    "4 run folder in use, damaged or full, 5 a stage failed (the rest is kept), 6 a leaderboard row differs, 130 stopped by Ctrl-C, SIGTERM "
+    "or a closed terminal."
 )
 app = typer.Typer(
     name="selfteach",
@@ -441,6 +442,92 @@ def export(
     from harness.cli.export import export_command
 
     export_command(run, trial=trial, out=out, dtype=dtype, as_json=as_json)
+
+
+@app.command(
+    epilog="Examples:\n\n  selfteach publish quickstart --out results/quickstart\n\n"
+    "  selfteach publish results/runs/mine --out results/mine --partial\n\n"
+    "docs/leaderboards.md says what is left out, and by which rule paths and names are removed. Exit code 2: no such run, --out exists, "
+    "or the run is not finished. 4: a stage is damaged, or a file would still say where the run was made."
+)
+def publish(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option("--out", help="The folder to make; it must not exist yet.")],
+    partial: Annotated[bool, typer.Option("--partial", help="Publish a run that is not finished, as far as it is.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy a finished run without weights into a folder fit for git, which report, verify, compare and leaderboard read."""
+    from harness.cli.publish import publish_command
+
+    publish_command(run, out=out, partial=partial, as_json=as_json)
+
+
+leaderboard = typer.Typer(help="Freeze the scores of runs into a file, show it, reproduce it.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(leaderboard, name="leaderboard")
+BoardArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A leaderboard file, such as results/leaderboards/reference_cpu.yaml.")]
+
+
+@leaderboard.command(
+    "build",
+    epilog="Examples:\n\n  selfteach leaderboard build results/reference_cpu --out results/leaderboards/reference_cpu.yaml\n\n"
+    "  selfteach leaderboard build results/a results/b --out both.yaml --margin 0.03",
+)
+def leaderboard_build(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Published or finished runs.")],
+    out: Annotated[Path, typer.Option("--out", help="The file to write.", dir_okay=False)],
+    margin: Annotated[float, typer.Option(help="A new score this close to the frozen one is the same.")] = 0.05,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Freeze a run's scores: a row for each method and task, with interval, checksums of samples and weights, and provenance."""
+    from harness.cli.leaderboard import build_command
+
+    build_command(runs, out=out, margin=margin, force=force, as_json=as_json)
+
+
+@leaderboard.command(
+    "show",
+    epilog="Examples:\n\n  selfteach leaderboard show results/leaderboards/reference_cpu.yaml\n\n"
+    "  selfteach leaderboard show results/leaderboards/published.yaml --format markdown",
+)
+def leaderboard_show(
+    board: BoardArgument,
+    form: Annotated[str, typer.Option("--format", help="table, markdown, csv or latex.")] = "table",
+    as_json: JsonOption = False,
+) -> None:
+    """Print a frozen leaderboard, best first, with intervals."""
+    from harness.cli.leaderboard import show_command
+
+    show_command(board, form=form, as_json=as_json)
+
+
+@leaderboard.command(
+    "reproduce",
+    epilog="Examples:\n\n  selfteach leaderboard reproduce results/leaderboards/reference_cpu.yaml\n\n"
+    "  selfteach leaderboard reproduce results/leaderboards/reference_cpu.yaml --rows 'sft/*' --train --limit-seeds 1\n\n"
+    "  selfteach leaderboard reproduce results/leaderboards/published.yaml --json\n\n"
+    "Each row is recomputed from its kept samples, then its students are scored again where their weights are here or can be fetched. "
+    "Called again it goes on where it was. docs/leaderboards.md says what the verdicts mean. "
+    "Exit code 0: nothing differs (rows may be undecided, or not runnable here). 6: a row differs. 2: a mistake in the file or an option.",
+)
+def leaderboard_reproduce(
+    board: BoardArgument,
+    rows: Annotated[str | None, typer.Option("--rows", metavar="GLOB", help="Only rows whose id matches, such as 'base/*'.")] = None,
+    runs: Annotated[
+        Path, typer.Option("--runs", metavar="DIR", help="Where trained students are looked for and trained.", file_okay=False)
+    ] = Path("results/runs"),
+    train: Annotated[bool, typer.Option("--train", help="Train students again whose weights are not here.")] = False,
+    limit_seeds: Annotated[int | None, typer.Option("--limit-seeds", min=1, help="Only the first so many students of each model.")] = None,
+    student: Annotated[
+        Path | None, typer.Option("--student", metavar="FOLDER", help="The untrained student, where it was a local folder.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Recompute and re-score a frozen leaderboard; each row is reproduced, differs, is undecided, or cannot run here (and why)."""
+    from harness.cli.leaderboard import DIFFERS_EXIT, reproduce_command
+
+    if not reproduce_command(board, rows=rows, runs=runs, train=train, limit_seeds=limit_seeds, student=student, as_json=as_json):
+        raise typer.Exit(DIFFERS_EXIT)
 
 
 @app.command(epilog="Example:\n\n  selfteach doctor")

@@ -29,6 +29,8 @@ def export_command(place: str, *, trial: str, out: Path, dtype: str, as_json: bo
     store = RunStore(run.run_dir)
     stage = str(row["train_stage"])
     store.verify(stage)
+    if not (store.folder(stage) / "model").is_dir():
+        raise SpecError("this run was published without weights; train the trial again, then export it", key="RUN", value=place)
     export_model(store.folder(stage) / "model", out, dtype=dtype, card=model_card(run, trial))
     if as_json:
         print_json({"run": str(run.run_dir), "trial": trial, "out": str(out), "dtype": dtype})

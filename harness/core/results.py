@@ -11,6 +11,7 @@ import pandas as pd
 
 from harness.core.blocks import budgets
 from harness.core.corpus import CORPUS, read_rows
+from harness.core.published import with_texts
 from harness.core.records import CLEAN, SAMPLE_COLUMNS
 from harness.core.store import META, RunStore, find_run, read_json
 from harness.errors import StoreError
@@ -218,7 +219,7 @@ class _Reader:
         if path not in self._cache:
             self._check(stage, name)
             try:
-                self._cache[path] = pd.read_parquet(path)
+                self._cache[path] = with_texts(pd.read_parquet(path), self.store.root)
             except (OSError, ValueError) as error:
                 reason = getattr(error, "strerror", None) or error
                 raise StoreError(f"{path} cannot be read ({reason}); run the study again to make it anew") from error

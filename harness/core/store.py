@@ -171,8 +171,7 @@ class RunStore:
         def seal(folder: Path) -> Meta:
             meta = fill(folder)
             names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-            meta = {**meta, "files": {name: file_sha256(folder / name) for name in names}}
-            meta["checksum"] = _seal(meta)
+            meta = sealed({**meta, "files": {name: file_sha256(folder / name) for name in names}})
             write_json(folder / META, meta)
             return meta
 
@@ -224,22 +223,30 @@ class RunStore:
 def check_stage(folder: Path, *, name: str, only: Iterable[str] | None = None) -> Meta:
     """Compares files of a stage's folder (all, or those of `only` that were sealed with it) with their checksums; returns its meta.json.
 
+    Of a published stage (harness.core.published) also the files that it shares with others; weights that were left out may be missing, but
+    if they are there they must be those.
+
     Raises:
         StoreError: a file is missing or differs; names it.
     """
     meta = _read_meta(folder, name)
     if not is_sealed(meta):
         raise StoreError(f"stage {name}: {folder / META} was changed after the stage finished")
-    files = meta["files"]
-    for file in files if only is None else files.keys() & only:
-        path = folder / file
+    files, root = meta["files"], folder.parent.parent
+    needed = {folder / file: files[file] for file in (files if only is None else files.keys() & only)}
+    needed |= {root / file: checksum for file, checksum in meta.get("shared_files", {}).items()}
+    if only is None:
+        before = (meta.get("published") or {}).get("files", {})
+        gone = {folder / file: before[file] for file in before.keys() - files.keys() if file.endswith(".safetensors")}
+        needed |= {path: checksum for path, checksum in gone.items() if path.is_file()}
+    for path, expected in needed.items():
         if not path.is_file():
             raise StoreError(f"stage {name}: {path} is missing")
         try:
             found = file_sha256(path)
         except OSError as error:
             raise StoreError(f"stage {name}: {path} cannot be read ({error.strerror})") from error
-        if found != files[file]:
+        if found != expected:
             raise StoreError(f"stage {name}: {path} does not match its checksum")
     return meta
 
@@ -364,6 +371,11 @@ def is_disk_full(error: BaseException) -> bool:
             return True
         seen = seen.__cause__ or seen.__context__
     return False
+
+
+def sealed(meta: Meta) -> Meta:
+    """meta.json with the checksum over all else that is in it."""
+    return {**meta, "checksum": _seal(meta)}
 
 
 def _seal(meta: Meta) -> str:

@@ -298,9 +298,12 @@ class Student:
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
         engine: EngineName = "transformers",
+        source: str | None = None,
     ) -> Student:
         """Reads a saved student for inference: adapters are merged in fp32, then cast to `dtype` (default: the compute type).
 
+        Args:
+            source: where the weights that the adapters belong to are now, if not where they were.
         Raises:
             SpecError: `folder` was not written by `save`.
         """
@@ -310,7 +313,7 @@ class Student:
         device = device or default_device()
         lora = about["adaptation"] is not None and about["adaptation"]["kind"] == "lora"
         if lora:
-            model, tokenizer = _read(resolve(about["source"]), torch.float32)
+            model, tokenizer = _read(resolve(source or about["source"]), torch.float32)
             model = PeftModel.from_pretrained(model, folder).merge_and_unload()
         else:
             model, tokenizer = _read(folder, torch.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from harness.core import provenance
+from harness.core.published import is_published
 from harness.core.spec import StudySpec
 from harness.core.store import RunStore, is_disk_full, write_json, write_text
 from harness.errors import SourceError, SpecError, StageFailed, StoreError
@@ -131,6 +133,7 @@ def run_study(
     started = time.monotonic()
     place = place or Place()
     store = RunStore(run_dir)
+    refuse_published(store)
     if place.elsewhere:
         console.print("asking one of the machines for its device and number format", highlight=False)
     plan = make_plan(study, layout, place.setting(store, layout.threads))
@@ -227,6 +230,17 @@ def study_record(study: StudySpec, plan: Plan, layout: Layout, command: str) -> 
             "commit": provenance.git_commit(Path(__file__).parent),
         },
     }
+
+
+def refuse_published(store: RunStore) -> None:
+    """Raises StoreError for a published run: there are no weights to go on from, and what is published stays as it is."""
+    path = store.root / "study.json"
+    try:
+        study = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError:
+        return  # a damaged record is written anew
+    if isinstance(study, dict) and is_published(study):
+        raise StoreError(f"{store.root} was published without weights and is not continued; run the study into another folder (--out)")
 
 
 def copy_claims(study: StudySpec, study_dir: Path, run_dir: Path) -> None:

@@ -96,14 +96,13 @@ def _fit(shared: Sequence[SharedItems]) -> Moments:
 
 def _row(method: str, tasks: list[str], trials: pd.DataFrame, scores: Scores, losses: list[dict[str, Any]]) -> dict[str, Any]:
     mine = trials[(trials["method"] == method) & (trials["status"] == "finished")]
-    # A method without randomness has one checkpoint, listed once a seed: repeating it adds no replicate.
-    seeds = sorted(int(seed) for seed in mine.drop_duplicates("score_stage")["seed"]) or scores.seeds([method])[:1]
+    seeds = own_seeds(method, trials, scores)
     shared = _shared(scores, tasks, [(method, CLEAN)], seeds)
     macro = contrast(_fit(shared), (1,))
     row: dict[str, Any] = {
-        "method": method, "value": macro.estimate, "interval": _bounded(macro), "n_seeds": len(seeds), "n_items": macro.n_items,
+        "method": method, "value": macro.estimate, "interval": bounded(macro), "n_seeds": len(seeds), "n_items": macro.n_items,
         "n_dropped": sum(part.n_total for part in shared) - macro.n_items, "trained": is_trained(trials, method),
-        "per_task": {part.task: _task_entry(part, scores) for part in shared},
+        "per_task": {part.task: task_entry(part, scores) for part in shared},
         "robustness": {
             loss["perturbation"]: {name: loss[name] for name in ("value", "drop", "interval", "clean", "n_items")}
             for loss in losses
@@ -118,12 +117,19 @@ def _mean(column: pd.Series[Any]) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
-def _bounded(found: Estimate) -> list[float]:
+def own_seeds(method: str, trials: pd.DataFrame, scores: Scores) -> list[int]:
+    """The seeds of a method's students; one without randomness has one student, listed once a seed: repeating it adds no replicate."""
+    mine = trials[(trials["method"] == method) & (trials["status"] == "finished")]
+    return sorted(int(seed) for seed in mine.drop_duplicates("score_stage")["seed"]) or scores.seeds([method])[:1]
+
+
+def bounded(found: Estimate) -> list[float]:
     """The t interval, cut to the range of scores."""
     return [max(0.0, found.interval[0]), min(1.0, found.interval[1])] if 0 <= found.estimate <= 1 else list(found.interval)
 
 
-def _task_entry(part: SharedItems, scores: Scores) -> dict[str, Any]:
+def task_entry(part: SharedItems, scores: Scores) -> dict[str, Any]:
+    """A method's mean on one task with its interval (Wilson's for scores in [0, 1]), and whether it is above chance."""
     found = contrast(_fit([part]), (1,))
     chance = scores.info[part.task].get("chance")
     inside = bool(part.scores.values_S_N_P.min() >= 0 and part.scores.values_S_N_P.max() <= 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import string
 import subprocess
@@ -126,6 +127,24 @@ def reference(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Pat
     code, output = place.selfteach("run", place.write(), PYTHONPATH=PYTHONPATH, XDG_CACHE_HOME=str(place.root / "cache"))
     assert code == 0, output
     return place.run_dir
+
+
+@pytest.fixture(scope="session")
+def published_once(tmp_path_factory: pytest.TempPathFactory, reference: Path) -> Path:
+    """The reference run as published; not to be changed."""
+    from harness.cli.conclude import conclude
+    from harness.core.publish import publish_run
+    from harness.report.tables import export_tables
+
+    out = tmp_path_factory.mktemp("published") / "results" / "toy"
+    publish_run(reference, out, partial=False, conclude=lambda folder: (conclude(folder), export_tables(folder)))
+    return out
+
+
+@pytest.fixture
+def published(published_once: Path, workplace: Workplace) -> Path:
+    """A copy of the published reference run in the workplace."""
+    return Path(shutil.copytree(published_once, workplace.root / "results" / "toy"))
 
 
 @pytest.fixture

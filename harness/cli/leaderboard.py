@@ -1,0 +1,146 @@
+"""`leaderboard`: freeze the scores of runs into a file, show it, and reproduce it row by row."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from harness.cli.text import console, print_json, print_table, say
+from harness.core.results import find_run, load_run
+from harness.core.store import RunStore, write_text
+from harness.errors import SpecError
+from harness.report import board as tables
+from harness.verdicts.board_file import Board, dump_board, load_board
+
+if TYPE_CHECKING:
+    from harness.study.reproduce import RowResult
+
+DIFFERS_EXIT = 6
+"""Something on the leaderboard is not what it was."""
+_STYLES = {"reproduced": "green", "differs": "bold red", "undecided": "yellow"}
+
+
+def build_command(places: Sequence[str], *, out: Path, margin: float, force: bool, as_json: bool) -> None:
+    """Freezes the runs' scores into `out`.
+
+    Raises:
+        SpecError: no such run, nothing scored, or `out` exists.
+        StoreError: a stage is damaged.
+    """
+    from harness.study.stage import score_seed
+    from harness.verdicts.frozen import freeze
+
+    if out.exists() and not force:
+        raise SpecError("expected a file that does not exist yet (--force replaces it)", key="--out", value=str(out))
+    if not 0 < margin < 1:
+        raise SpecError("expected a number between 0 and 1", key="--margin", value=margin)
+    results = [load_run(find_run(place)) for place in places]
+    for run in results:
+        store = RunStore(run.run_dir)
+        for stage in dict.fromkeys(run.trials.loc[run.trials["status"] == "finished", "score_stage"]):
+            store.verify(str(stage))
+    board = freeze(results, out=out, margin=margin, item_seed=score_seed())
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_text(out, dump_board(board))
+    if as_json:
+        print_json({"out": str(out), "rows": len(board.rows), "models": len(board.models)})
+        return
+    writer = console()
+    _print(writer, board)
+    say(writer, f"{out}: {len(board.rows)} rows of {len(board.models)} models")
+    for run in results:
+        if "runs" in run.run_dir.parts:
+            say(writer, f"note: {run.run_dir} is not kept by git; build from its published copy, so that others can reproduce")
+
+
+def show_command(path: Path, *, form: str, as_json: bool) -> None:
+    """Prints a frozen leaderboard."""
+    board = load_board(path)
+    if form not in tables.FORMS:
+        raise SpecError("unknown format", key="--format", value=form, valid=tables.FORMS)
+    if as_json:
+        print_json(board.model_dump(mode="json"))
+    elif form == "table":
+        _print(console(), board)
+    else:
+        sys.stdout.write({"markdown": tables.markdown, "csv": tables.as_csv, "latex": tables.latex}[form](board))
+
+
+def _print(writer: Console, board: Board) -> None:
+    for title, columns, cells in tables.tables(board):
+        print_table(writer, title, columns, cells, right=columns[1:4] if columns == tables.ROW_COLUMNS else ("score",))
+        writer.print()
+    for note in board.notes:
+        say(writer, f"note: {note}")
+
+
+def reproduce_command(
+    path: Path, *, rows: str | None, runs: Path, train: bool, limit_seeds: int | None, student: Path | None, as_json: bool
+) -> bool:
+    """Reproduces a frozen leaderboard and prints what became of each row; whether nothing differs.
+
+    Raises:
+        SpecError: the file has a mistake, or no row has such an id.
+    """
+    from harness.study.reproduce import VERDICTS, Options, reproduce
+
+    board = load_board(path)
+    chosen = [row for row in board.every if rows is None or fnmatch.fnmatchcase(row.id, rows)]
+    if not chosen:
+        raise SpecError("no row has such an id", key="--rows", value=rows, valid=[row.id for row in board.every])
+    if student is not None and not student.is_dir():
+        raise SpecError("no such folder", key="--student", value=str(student))
+    options = Options(runs=runs, train=train, seeds=limit_seeds, student=student)
+    with _progress() as report:
+        results = reproduce(board, path.parent, chosen, options, console=console(stderr=True), report=report)
+    counts = {verdict: sum(result.verdict == verdict for result in results) for verdict in VERDICTS}
+    if as_json:
+        print_json({"board": board.board, "counts": counts, "rows": [result.as_json() for result in results]})
+    else:
+        _print_results(console(), results, counts)
+    return counts["differs"] == 0
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    writer = console(stderr=True)
+    columns = (TextColumn("scoring {task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("items"), TimeRemainingColumn())
+    with Progress(*columns, console=writer, transient=True, disable=not writer.is_terminal) as progress:
+        bar = progress.add_task("", total=None)
+        yield lambda label, done, total: progress.update(bar, description=label, completed=done, total=total)
+
+
+def _print_results(writer: Console, results: Sequence[RowResult], counts: dict[str, int]) -> None:
+    columns = ("row", "frozen", "from its files", "scored again", "same scores", "verdict")
+    print_table(writer, "", columns, [_cells(result) for result in results], right=("frozen", "scored again"))
+    writer.print()
+    by_reason: dict[tuple[str, str], list[str]] = {}
+    for result in results:
+        by_reason.setdefault((result.verdict, result.why), []).append(result.id)
+    for (verdict, why), names in by_reason.items():
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        say(writer, f"{verdict}: {shown}: {why}", style=_STYLES.get(verdict))
+    recomputed = sum(bool(result.recomputed) for result in results)
+    kept = sum(result.recomputed is not None for result in results)
+    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    say(writer, f"\n{len(results)} rows: {told}; {recomputed} of {kept} with kept samples follow from them to the digit")
+
+
+def _cells(result: RowResult) -> tuple[object, ...]:
+    found = result.agreement
+    files = {True: "equal", False: "differs", None: "-"}[result.recomputed]
+    if found is None:
+        return (result.id, f"{result.value:.4f}", files, "-", "-", result.verdict)
+    same = "-"
+    if found.paired:
+        low, high = found.agreement
+        same = f"{found.same}/{found.paired} ({low:.1%} to {high:.1%})" + (f", {result.students}" if result.students else "")
+    new = f"{found.new:.4f}" + (f" (these: {found.frozen:.4f})" if abs(found.frozen - result.value) > 5e-5 else "")
+    return (result.id, f"{result.value:.4f}", files, new, same, result.verdict)

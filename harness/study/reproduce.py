@@ -1,0 +1,239 @@
+"""Reproduces a frozen leaderboard: every row recomputed from its kept samples, then scored again where its students can be had."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from harness.core import provenance
+from harness.errors import SelfteachError, SourceError
+from harness.study import rescore
+from harness.study.cited import reproduce_published
+from harness.study.retrain import Retrained, seconds_to_train, train_again
+from harness.verdicts.board_file import Board, Model, PublishedRow, Row, Trial
+from harness.verdicts.recheck import Agreement, KeptRun, OtherItemsError, agreement, frozen_problem
+
+REPRODUCED, DIFFERS, CANNOT, UNDECIDED = "reproduced", "differs", "cannot run here", "undecided"
+VERDICTS = (REPRODUCED, UNDECIDED, CANNOT, DIFFERS)
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How far to go.
+
+    Attributes:
+        runs: folder of run folders, where trained students are looked for and trained again.
+        train: train those that are not there.
+        seeds: at most so many students of each model.
+        student: stands in for a student that was a local folder.
+    """
+
+    runs: Path
+    train: bool = False
+    seeds: int | None = None
+    student: Path | None = None
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """What became of one row. `recomputed`: the frozen numbers follow from the kept samples (None: there are none, or not here)."""
+
+    id: str
+    value: float
+    verdict: str
+    why: str
+    recomputed: bool | None
+    agreement: Agreement | None = None
+    students: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """For --json."""
+        return asdict(self)
+
+
+@dataclass
+class _Scored:
+    """New samples of a model's students by trial id, what kept others from being scored, and how students are not the frozen ones."""
+
+    samples: dict[str, pd.DataFrame] = field(default_factory=dict)
+    why_not: str = ""
+    differs: str = ""
+    same_weights: bool = True
+    note: str = ""
+
+
+def reproduce(
+    board: Board, board_dir: Path, rows: Sequence[Row | PublishedRow], options: Options, *, console: Console, report: Report
+) -> list[RowResult]:
+    """Reproduces `rows` of a board, in their order.
+
+    Args:
+        board_dir: folder of the board's file.
+        console: takes the display of training.
+        report: called with (what is being scored, prompts done, prompts in all).
+    """
+    kept: dict[str, KeptRun] = {}
+    problems: dict[str, str | None] = {}
+    for row in rows:
+        if isinstance(row, Row):
+            name = str(board.models[row.model].run)
+            if name not in kept:
+                kept[name] = KeptRun(board, name, board_dir)
+            problems[row.id] = None if kept[name].missing else frozen_problem(row, board.models[row.model], kept[name])
+    sound = {row.model for row in rows if isinstance(row, Row) and problems[row.id] == ""}
+    scored = _Scorer(board, kept, options, console, report).score(sorted(sound, key=list(board.models).index))
+    results = []
+    for row in rows:
+        if isinstance(row, PublishedRow):
+            results.append(RowResult(row.id, row.value, *reproduce_published(row, options.student, report)))
+        else:
+            run = kept[str(board.models[row.model].run)]
+            results.append(_judged(row, board.models[row.model], run, problems[row.id], scored.get(row.model)))
+    return results
+
+
+def _judged(row: Row, model: Model, kept: KeptRun, problem: str | None, scored: _Scored | None) -> RowResult:
+    if problem is None:
+        return RowResult(row.id, row.value, CANNOT, kept.missing, None)
+    if problem:
+        return RowResult(row.id, row.value, DIFFERS, problem, False)
+    assert scored is not None
+    assert kept.results is not None
+    if scored.differs:
+        return RowResult(row.id, row.value, DIFFERS, scored.differs, True)
+    if not scored.samples:
+        return RowResult(row.id, row.value, CANNOT, scored.why_not, True)
+    chosen = [trial for trial in model.trials if trial.trial in scored.samples]
+    samples = kept.results.samples[kept.results.samples["method"] == model.method]
+    pairs = [(samples[samples["seed"] == trial.seed], scored.samples[trial.trial]) for trial in chosen]
+    metrics = {task: kept.entry.tasks[task].metric for task in row.tasks}
+    try:
+        found = agreement(row, pairs, metrics, same_weights=scored.same_weights)
+    except OtherItemsError as error:
+        return RowResult(row.id, row.value, DIFFERS, str(error), True)
+    students = f"{len(chosen)} of {len(model.trials)} students" if len(model.trials) > 1 else ""
+    return RowResult(row.id, row.value, found.verdict, _why(found, row, scored), True, found, students)
+
+
+def _why(found: Agreement, row: Row, scored: _Scored) -> str:
+    if found.same == found.paired and not found.lost:
+        told = f"all {found.paired} scores are the frozen ones"
+    else:
+        low, high = found.interval
+        within = {REPRODUCED: "inside", DIFFERS: "outside", UNDECIDED: "not inside"}[found.verdict]
+        told = f"difference {found.difference:+.4f}, 90 % interval {low:+.4f} to {high:+.4f}, {within} the margin of ±{row.margin:g}"
+        if found.verdict == UNDECIDED:
+            told += "; too few items to show either"
+    return "; ".join(filter(None, [told, scored.note, scored.why_not]))
+
+
+class _Scorer:
+    """Has the students of the models scored, training them where that is asked for."""
+
+    def __init__(self, board: Board, kept: dict[str, KeptRun], options: Options, console: Console, report: Report) -> None:
+        self.board, self.kept, self.options, self.console, self.report = board, kept, options, console, report
+        self.folders = rescore.trained_folders([*(run.folder for run in kept.values()), options.runs])
+
+    def score(self, models: Sequence[str]) -> dict[str, _Scored]:
+        """New samples for each of the models."""
+        found = {name: self._as_they_are(name) for name in models}
+        if self.options.train:
+            by_run: dict[str, list[str]] = defaultdict(list)
+            for name in models:
+                if self.board.models[name].trained and self._missing(name, found[name]):
+                    by_run[str(self.board.models[name].run)].append(name)
+            for run, names in by_run.items():
+                self._train(run, names, found)
+        for name in models:
+            self._say_what_is_missing(name, found[name])
+        return found
+
+    def _trials(self, name: str) -> Sequence[Trial]:
+        return self.board.models[name].trials[: self.options.seeds]
+
+    def _missing(self, name: str, scored: _Scored) -> list[Trial]:
+        return [trial for trial in self._trials(name) if trial.trial not in scored.samples]
+
+    def _as_they_are(self, name: str) -> _Scored:
+        """Scores the students whose very weights are here."""
+        model, scored = self.board.models[name], _Scored()
+        for trial in self._trials(name):
+            try:
+                folder, weights = self._weights(model, trial, scored)
+                if folder is not None:
+                    scored.samples[trial.trial] = rescore.score_again(
+                        folder, weights, self._wanted(model, trial), trained=model.trained, student=self.options.student,
+                        progress=partial(self.report, trial.trial),
+                    )  # fmt: skip
+            except SelfteachError as error:
+                scored.why_not = rescore.why_not(error)
+                if isinstance(error, SourceError):
+                    scored.why_not += _remedy(model.source)
+        return scored
+
+    def _weights(self, model: Model, trial: Trial, scored: _Scored) -> tuple[Path | None, str]:
+        if not model.trained:
+            folder, scored.differs = rescore.untrained_folder(model.source, model.weights_sha256, self.options.student)
+            return (None if scored.differs else folder), str(model.weights_sha256)
+        if trial.weights_sha256 is None:
+            return None, ""
+        return rescore.intact(self.folders.get(trial.weights_sha256, []), trial.weights_sha256), trial.weights_sha256
+
+    def _wanted(self, model: Model, trial: Trial) -> rescore.Wanted:
+        run = self.kept[str(model.run)]
+        assert run.results is not None
+        study = rescore.study_of(run.results.study)
+        return rescore.Wanted(tuple(study.suites), tuple(study.perturbations), run.entry.item_seed, run.entry.threads, trial.seed)
+
+    def _train(self, run: str, names: list[str], found: dict[str, _Scored]) -> None:
+        kept = self.kept[run]
+        assert kept.results is not None
+        wanted = {str(self.board.models[name].method): (self.board.models[name], self._missing(name, found[name])) for name in names}
+        trained, problem = train_again(kept.results, wanted, runs=self.options.runs, student=self.options.student, console=self.console)
+        for name in names:
+            scored = found[name]
+            mine = {trial.trial: trained[trial.trial] for trial in self._missing(name, scored) if trial.trial in trained}
+            scored.samples |= {trial: student.samples for trial, student in mine.items()}
+            scored.why_not = problem
+            _note_other_weights(scored, mine, kept)
+
+    def _say_what_is_missing(self, name: str, scored: _Scored) -> None:
+        model, missing = self.board.models[name], self._missing(name, scored)
+        if not missing or not model.trained or scored.why_not:
+            return
+        results = self.kept[str(model.run)].results
+        assert results is not None
+        minutes = seconds_to_train(results, missing) / 60
+        count = f"{len(missing)} student{'s' if len(missing) > 1 else ''}"
+        scored.why_not = (
+            f"the weights of {count} are not in {self.options.runs}; --train trains them again "
+            f"(about {max(1, round(minutes))} min of one worker where the run was made; --limit-seeds trains fewer)"
+        )
+
+
+def _note_other_weights(scored: _Scored, trained: dict[str, Retrained], kept: KeptRun) -> None:
+    others = [student for student in trained.values() if not student.same_weights]
+    if trained and not others:
+        scored.note = "trained again to the same weights"
+    if others:
+        scored.same_weights = False
+        entry, versions = kept.entry, provenance.versions()
+        changed = [
+            f"{name} {entry.versions.get(name)} → {versions[name]}" for name in versions if entry.versions.get(name) != versions[name]
+        ]
+        setting = f"{entry.device}, {entry.precision}, {entry.threads} threads"
+        if others[0].setting != setting:
+            changed.append(f"{setting} → {others[0].setting}")
+        scored.note = f"trained again to other weights ({'; '.join(changed) or 'another processor or code'})"
+
+
+def _remedy(source: str) -> str:
+    return "" if source.startswith("file:") else f" (`selfteach models fetch {source}`)"

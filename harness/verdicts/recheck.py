@@ -1,0 +1,194 @@
+"""Whether frozen rows still are what their run's kept files say, and whether new samples of a row say the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from harness.core.records import Status
+from harness.core.results import RunResults, load_run
+from harness.core.store import RunStore
+from harness.errors import SelfteachError, SpecError, StoreError
+from harness.stats.crossed import TaskScores, contrast, moments
+from harness.stats.equivalence import equivalence, rope
+from harness.stats.intervals import wilson
+from harness.verdicts.board_file import Board, Model, Row
+from harness.verdicts.frames import NotTestableError, Scores
+from harness.verdicts.frozen import frozen_value, items_sha256, same
+
+LEVEL = 0.9
+"""Of the interval that must lie inside the margin: two one-sided tests at 5 %."""
+
+
+class KeptRun:
+    """A board's run on this disk; read once, each stage's seal checked once."""
+
+    def __init__(self, board: Board, name: str, board_dir: Path) -> None:
+        self.entry, self.folder = board.runs[name], board_dir / board.runs[name].path
+        self.results: RunResults | None = None
+        self.missing = "" if (self.folder / "study.json").is_file() else f"its run is not here: {self.folder}"
+        self.damage = ""
+        self._seals: dict[str, str] = {}
+        self._items: dict[str, str] = {}
+        if self.missing:
+            return
+        try:
+            self.results = load_run(self.folder, conclusions=False)
+            self.scores = Scores(self.results)
+        except SelfteachError as error:
+            self.damage = str(error)
+
+    def seal_problem(self, stage: str, sealed: str) -> str:
+        """What is wrong with a stage, or nothing."""
+        if stage not in self._seals:
+            store = RunStore(self.folder)
+            try:
+                store.verify(stage)
+                self._seals[stage] = str(store.meta(stage)["checksum"])
+            except StoreError as error:
+                return str(error)
+        return "" if self._seals[stage] == sealed else f"stage {stage} is another one than the one that was frozen"
+
+    def items_problem(self, task: str) -> str:
+        """Whether a task's items are the frozen ones."""
+        assert self.results is not None
+        if task not in self._items:
+            self._items[task] = items_sha256(self.results.samples, task)
+        return "" if self._items[task] == self.entry.tasks[task].items_sha256 else f"the kept items of {task} are not the frozen ones"
+
+
+def frozen_problem(row: Row, model: Model, kept: KeptRun) -> str:
+    """Why a row is not what its kept samples say; nothing if value, interval, items and checksums are."""
+    if kept.damage:
+        return kept.damage
+    assert kept.results is not None
+    for trial in model.trials:
+        problem = kept.seal_problem(trial.score_stage, trial.sealed)
+        if problem:
+            return problem
+    for task in row.tasks:
+        problem = kept.items_problem(task)
+        if problem:
+            return problem
+    finished = kept.results.trials[(kept.results.trials["method"] == model.method) & (kept.results.trials["status"] == "finished")]
+    stages = {str(stage) for stage in finished["score_stage"]}
+    if stages != {trial.score_stage for trial in model.trials}:
+        return "the run's students of this method are not those that were frozen"
+    try:
+        found = frozen_value(kept.results, kept.scores, str(model.method), row.tasks, row.perturbation)
+    except (NotTestableError, SpecError) as error:
+        return f"the kept samples have no score for it: {error}"
+    numbers = [
+        ("value", row.value, found.value),
+        ("interval", row.interval[0], found.interval[0]),
+        ("interval", row.interval[1], found.interval[1]),
+        ("n", row.n, found.n),
+        ("seeds", row.seeds, found.seeds),
+    ]
+    for name, written, recomputed in numbers:
+        if not same(written, recomputed):
+            return f"{name} is written as {written:g}, the kept samples give {recomputed:.6g}"
+    return ""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """New scores of a row beside the frozen ones, on the same items of the same students.
+
+    Attributes:
+        frozen, new: means on the items that have a score in both.
+        difference, interval: new − frozen, with the 90 % interval that TOST at 5 % looks at.
+        p_value: of "they differ by the margin or more".
+        same, paired: cells (student and item) with the same score, and all of them.
+        agreement: 95 % Wilson interval of same/paired.
+        lost: cells with a score in one of both only.
+        verdict: "reproduced", "differs" or "undecided".
+    """
+
+    frozen: float
+    new: float
+    difference: float
+    interval: tuple[float, float]
+    p_value: float
+    same: int
+    paired: int
+    agreement: tuple[float, float]
+    lost: int
+    n_seeds: int
+    verdict: str
+
+
+class OtherItemsError(Exception):
+    """New samples are of other items than the frozen ones; the message says how."""
+
+
+def agreement(row: Row, pairs: Sequence[tuple[pd.DataFrame, pd.DataFrame]], metrics: Mapping[str, str], *, same_weights: bool) -> Agreement:
+    """Tests whether new scores of a row are the frozen ones within the row's margin.
+
+    Args:
+        pairs: for each student its frozen and its new samples (SAMPLE_COLUMNS).
+        metrics: the metric that counts, by task.
+        same_weights: whether the students are the very same; of students that were trained again seeds are random too.
+    Raises:
+        OtherItemsError: prompts or items differ, or no item has both scores.
+    """
+    tasks, cells, lost = [], [], 0
+    for task in row.tasks:
+        wide, missing = _paired(row, task, metrics[task], pairs)
+        values_S_N_P = np.stack([np.stack([student["frozen"], student["new"]], axis=-1) for student in wide]).astype(float)
+        cells.append(values_S_N_P.reshape(-1, 2))
+        lost += missing
+        if same_weights or len(wide) == 1:
+            values_S_N_P = values_S_N_P.mean(axis=0, keepdims=True)
+        tasks.append(TaskScores(values_S_N_P, wide[0]["cluster"].to_numpy()))
+    cell_N_2 = np.concatenate(cells)
+    equal = int(np.isclose(cell_N_2[:, 0], cell_N_2[:, 1], rtol=0, atol=1e-9).sum())
+    means_K_2 = np.stack([part.values_S_N_P.mean(axis=(0, 1)) for part in tasks]).mean(axis=0)
+    frozen, new = float(means_K_2[0]), float(means_K_2[1])
+    if equal == len(cell_N_2) and not lost:
+        difference, interval, p_value, verdict = 0.0, (0.0, 0.0), 0.0, "reproduced"
+    else:
+        found = contrast(moments(tasks), (-1, 1), level=LEVEL)
+        tested = equivalence(found, row.margin)
+        difference, interval, p_value = found.estimate, found.interval, tested.p_value
+        verdict = {"practically equal": "reproduced", "practically different": "differs", "undecided": "undecided"}[
+            rope(found.interval, (-row.margin, row.margin))
+        ]
+    return Agreement(
+        frozen, new, difference, interval, p_value, equal, len(cell_N_2), wilson(equal, len(cell_N_2)), lost, len(pairs), verdict
+    )  # fmt: skip
+
+
+def _paired(row: Row, task: str, metric: str, pairs: Sequence[tuple[pd.DataFrame, pd.DataFrame]]) -> tuple[list[pd.DataFrame], int]:
+    """For each student a frame indexed by sample_id (the items that all have) with columns frozen, new, cluster; and cells lost."""
+    found, lost = [], 0
+    for frozen, new in pairs:
+        before, after = (_scores(samples, task, metric, row.perturbation) for samples in (frozen, new))
+        shared = before.index.intersection(after.index)
+        changed = shared[(before.loc[shared, "prompt"] != after.loc[shared, "prompt"]).to_numpy()]
+        if len(changed):
+            raise OtherItemsError(f"{len(changed)} of {len(shared)} prompts of {task} are not the frozen ones ({changed[0]}, ...)")
+        if len(shared) < max(len(before), len(after)):
+            raise OtherItemsError(f"{task}: {len(before)} items frozen, {len(after)} scored now, {len(shared)} the same")
+        both = shared[before.loc[shared, "value"].notna() & after.loc[shared, "value"].notna()]
+        lost += int((before.loc[shared, "value"].notna() != after.loc[shared, "value"].notna()).sum())
+        found.append(
+            pd.DataFrame({"frozen": before.loc[both, "value"], "new": after.loc[both, "value"], "cluster": before.loc[both, "cluster"]})
+        )
+    shared = found[0].index
+    for frame in found[1:]:
+        shared = shared.intersection(frame.index)
+    if found[0].loc[shared, "cluster"].nunique() < 2:
+        raise OtherItemsError(f"{task}: fewer than 2 items have both scores")
+    return [frame.loc[shared] for frame in found], lost
+
+
+def _scores(samples: pd.DataFrame, task: str, metric: str, perturbation: str) -> pd.DataFrame:
+    mine = samples[(samples["task"] == task) & (samples["metric"] == metric) & (samples["perturbation"] == perturbation)]
+    values = mine["value"].astype("Float64").where(mine["status"] == Status.SCORED)
+    frame = pd.DataFrame({"value": values, "prompt": mine["prompt"], "cluster": mine["cluster"], "sample_id": mine["sample_id"]})
+    return frame.set_index("sample_id").sort_index()
