@@ -14,7 +14,7 @@ def conclude(run_dir: Path) -> Path:
     """Writes verdicts.json, leaderboard.json and report.html; returns the report's path.
 
     The leaderboard is written with the rankings at equal spend on each axis ("axes"), the costs at equal quality ("equal_quality") and the
-    differences on task families left out of training ("folds").
+    differences on task families left out of training ("folds"), the front of cost and quality ("front") and scores along the runs ("tracks").
     """
     from harness.report.page import render
     from harness.verdicts.axes import axes_table
@@ -22,6 +22,7 @@ def conclude(run_dir: Path) -> Path:
     from harness.verdicts.evidence import checksums
     from harness.verdicts.folds import fold_effects
     from harness.verdicts.frames import Scores
+    from harness.verdicts.front import cost_quality_front, score_tracks
     from harness.verdicts.judge import judge
     from harness.verdicts.leaderboard import leaderboard
 
@@ -33,6 +34,8 @@ def conclude(run_dir: Path) -> Path:
     along = {
         "axes": axes_table(results, scores, tasks),
         "equal_quality": equal_quality_table(results, scores, tasks),
+        "front": cost_quality_front(results, scores, tasks),
+        "tracks": score_tracks(results, scores, tasks),
         "folds": fold_effects(results.fold_samples, results.study["tasks"]),
     }
     write_json(run_dir / "leaderboard.json", board | along)
