@@ -14,7 +14,8 @@ def conclude(run_dir: Path) -> Path:
     """Writes verdicts.json, leaderboard.json and report.html; returns the report's path.
 
     The leaderboard is written with the rankings at equal spend on each axis ("axes"), the costs at equal quality ("equal_quality") and the
-    differences on task families left out of training ("folds"), the front of cost and quality ("front") and scores along the runs ("tracks").
+    differences on task families left out of training ("folds"), the front of cost and quality ("front") and scores along the runs
+    ("tracks").
     """
     from harness.report.page import render
     from harness.verdicts.axes import axes_table

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from harness.report import numbers
@@ -16,19 +16,26 @@ _LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
     "\u2212": r"\ensuremath{-}", "\u2013": "--", "\u202f": r"\,", "×": r"\ensuremath{\times}", "\n": " ", "\t": " ",
-    "≥": r"\ensuremath{\geq}", "≤": r"\ensuremath{\leq}", "±": r"\ensuremath{\pm}", "∞": r"\ensuremath{\infty}", "·": r"\textperiodcentered{}",
+    "≥": r"\ensuremath{\geq}", "≤": r"\ensuremath{\leq}", "±": r"\ensuremath{\pm}", "∞": r"\ensuremath{\infty}",
+    "·": r"\textperiodcentered{}",
 })  # fmt: skip
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column's head; `key` names it in CSV files (the title where none is given). `shown_only`: a drawing, left out of files."""
+    """A column's head; `key` names it in CSV files (the title where none is given).
+
+    Attributes:
+        method: whether the title is a method's label, which gets its colour.
+        ends: what stands at both ends of a column of drawings, which files leave out.
+    """
 
     title: str
     key: str = ""
     numeric: bool = True
-    shown_only: bool = False
+    method: bool = False
+    ends: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class Cell:
         flag: a short warning beside the text.
         tone: "", "good" or "bad": the colour of the flag.
         method: whether the text is a method's label, which gets its colour.
-        drawing: places of marks on a track (harness.report.cards.Scale).
+        drawing: places of marks on a track (harness.report.cards.Scale), in the colour of the method `color_of`.
     """
 
     text: str
@@ -68,7 +75,7 @@ class Cell:
 class Table:
     """A named table. `basis` says what its numbers rest on: seeds, items, device, number format, convention, commit.
 
-    Rows are lists of cells, one a column. `head` counts the columns at the left that name a row. `marks` are row classes ("failed").
+    Rows are lists of cells, one a column; the one in column `heading` names the row. `marked` rows are drawn as failed.
     """
 
     name: str
@@ -76,8 +83,8 @@ class Table:
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
     basis: str = ""
-    marks: Sequence[str] = field(default_factory=tuple)
-    head: int = 1
+    marked: frozenset[int] = frozenset()
+    heading: int = 0
 
     def __post_init__(self) -> None:
         wrong = [len(row) for row in self.rows if len(row) != len(self.columns)]
@@ -114,7 +121,7 @@ def as_csv(table: Table) -> str:
 
     A text that a spreadsheet would run as a formula is written with an apostrophe before it.
     """
-    places = [place for place, column in enumerate(table.columns) if not column.shown_only]
+    places = [place for place, column in enumerate(table.columns) if column.ends is None]
     wide = {place for place in places if any(row[place].interval is not None for row in table.rows)}
     lines: list[list[Any]] = [[]]
     for place in places:
@@ -146,7 +153,7 @@ def csv_text(text: str) -> str:
 
 def printed(table: Table) -> list[list[str]]:
     """Head and rows as people read them, intervals and notes beside the value."""
-    places = [place for place, column in enumerate(table.columns) if not column.shown_only]
+    places = [place for place, column in enumerate(table.columns) if column.ends is None]
     return [
         [visible(table.columns[place].title) for place in places],
         *([_printed(row[place]) for place in places] for row in table.rows),
@@ -154,7 +161,12 @@ def printed(table: Table) -> list[list[str]]:
 
 
 def _printed(cell: Cell) -> str:
-    parts = [visible(cell.text), cell.bounds, f"({visible(cell.flag)})" if cell.flag else "", f"({visible(cell.note)})" if cell.note else ""]
+    parts = [
+        visible(cell.text),
+        cell.bounds,
+        f"({visible(cell.flag)})" if cell.flag else "",
+        f"({visible(cell.note)})" if cell.note else "",
+    ]
     return " ".join(filter(None, parts))
 
 
@@ -165,13 +177,18 @@ def caption(table: Table) -> str:
 
 def as_markdown(table: Table) -> str:
     """A Markdown table with its caption below."""
-    return markdown_rows(printed(table), numeric=[c.numeric for c in table.columns if not c.shown_only]) + f"\n{markdown_text(caption(table))}\n"
+    return (
+        markdown_rows(printed(table), numeric=[c.numeric for c in table.columns if c.ends is None]) + f"\n{markdown_text(caption(table))}\n"
+    )
 
 
 def markdown_rows(lines: Sequence[Sequence[str]], *, numeric: Sequence[bool]) -> str:
     """Head and rows as Markdown; nothing in a cell can end it."""
     rule = ["---:" if right else "---" for right in numeric]
-    return "".join("| " + " | ".join(line) + " |\n" for line in ([*map(markdown_text, lines[0])], rule, *([*map(markdown_text, line)] for line in lines[1:])))
+    return "".join(
+        "| " + " | ".join(line) + " |\n"
+        for line in ([*map(markdown_text, lines[0])], rule, *([*map(markdown_text, line)] for line in lines[1:]))
+    )
 
 
 def markdown_text(text: str) -> str:
@@ -186,7 +203,7 @@ def latex_escaped(text: str) -> str:
 
 def as_latex(table: Table) -> str:
     """A LaTeX table (needs the booktabs package)."""
-    return latex_rows(printed(table), caption(table), numeric=[c.numeric for c in table.columns if not c.shown_only])
+    return latex_rows(printed(table), caption(table), numeric=[c.numeric for c in table.columns if c.ends is None])
 
 
 def latex_rows(lines: Sequence[Sequence[str]], text: str, *, numeric: Sequence[bool]) -> str:

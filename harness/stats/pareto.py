@@ -92,7 +92,9 @@ def pareto(
     return found
 
 
-def _draws(cost_S_M: FloatArray, quality_S_M: FloatArray, fitted: Moments, draws: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+def _draws(
+    cost_S_M: FloatArray, quality_S_M: FloatArray, fitted: Moments, draws: int, rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray]:
     n_seeds, n_methods = cost_S_M.shape
     both = np.hstack([cost_S_M, quality_S_M])
     moved = np.zeros((draws, 2 * n_methods))
@@ -105,7 +107,7 @@ def _draws(cost_S_M: FloatArray, quality_S_M: FloatArray, fitted: Moments, draws
 
 
 def _items(fitted: Moments) -> FloatArray:
-    """The covariance that items add to the seeds': the crossed model's item part without the residual that the seeds' part holds already."""
+    """What items add to the seeds' covariance: the crossed model's item part without the residual, which the seeds' part holds already."""
     whole = fitted.item_K_P_P.sum(axis=0)
     return np.asarray(whole - fitted.residual_K_P_P.sum(axis=0) if fitted.n_seeds > 1 else whole)
 

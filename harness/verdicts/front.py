@@ -25,8 +25,8 @@ def cost_quality_front(results: Frames, scores: Scores, tasks: Sequence[str]) ->
     Seeds and items are those that all methods share: the score can differ a little from the leaderboard's, which takes each method's own.
 
     Returns:
-        "axes": {axis: {"unit", "words", "rows": [{"method", "cost", "quality", "cost_se", "quality_se", "correlation", "radius", "on_front",
-        "share_on_front"}], "why"}}; "n_seeds", "n_items", "level", "tolerance", "tasks"; "why" where nothing can be said.
+        "axes": {axis: {"unit", "words", "rows": [{"method", "cost", "quality", "cost_se", "quality_se", "correlation", "radius",
+        "on_front", "share_on_front"}], "why"}}; "n_seeds", "n_items", "level", "tolerance", "tasks"; "why" where nothing can be said.
     """
     found: dict[str, Any] = {"axes": {}, "level": LEVEL, "tolerance": MATCH_TOLERANCE, "tasks": list(tasks), "why": ""}
     methods, seeds = scores.methods, scores.seeds(scores.methods) if scores.methods else []
