@@ -14,15 +14,16 @@ Row = dict[str, Any]
 def leaderboard_table(board: Mapping[str, Any], *, drawings: Mapping[str, Any] | None = None, ends: tuple[str, str] | None = None) -> Table:
     """The leaderboard; ranks only where compute was matched. `drawings` per method are placed between `ends`."""
     matched = bool(board.get("matched"))
-    columns = [*([Column("Rank", "rank"), Column("Ranks it may have", "rank_interval", numeric=False)] if matched else [])]
-    columns += [Column("Method", "method", numeric=False), Column("Score, 95 % interval", "score")]
+    columns = [Column("Method", "method", numeric=False)]
+    columns += [Column("Rank", "rank"), Column("Ranks it may have", "rank_interval", numeric=False)] if matched else []
+    columns += [Column("Score, 95 % interval", "score")]
     columns += [Column("", ends=ends)] if drawings is not None and ends else []
     columns += [
         Column("Seeds", "n_seeds"), Column("Items", "n_items"), Column("Train compute", "train_flops"), Column("Wall time", "wall_s"),
         Column("Cost", "cost_usd"), Column("Demonstrations", "demonstrations"), Column("Comparisons", "comparisons"),
     ]  # fmt: skip
     rows = [_board_row(row, matched, drawings if ends else None) for row in board.get("rows") or []]
-    return Table("leaderboard", board_caption(board), columns, rows, heading=2 if matched else 0)
+    return Table("leaderboard", board_caption(board), columns, rows)
 
 
 def _board_row(row: Mapping[str, Any], matched: bool, drawings: Mapping[str, Any] | None) -> list[Cell]:
@@ -32,8 +33,8 @@ def _board_row(row: Mapping[str, Any], matched: bool, drawings: Mapping[str, Any
     few = "few seeds" if not numbers.absent(row.get("n_seeds")) and row["n_seeds"] < 5 and row.get("train_flops") else ""
     dropped = "" if not row.get("n_dropped") else f"{numbers.count(row['n_dropped'])} without a score"
     return [
-        *([amount(row.get("rank"), numbers.count), words(span)] if matched else []),
         label(row["method"], flag=tied, tone="good"),
+        *([amount(row.get("rank"), numbers.count), words(span)] if matched else []),
         amount(row.get("value"), numbers.percent, interval=row.get("interval"), strong=True),
         *([] if drawings is None else [Cell("", drawing=drawings.get(row["method"]), color_of=str(row["method"]))]),
         amount(row.get("n_seeds"), numbers.count, flag=few),

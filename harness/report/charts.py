@@ -23,10 +23,10 @@ from harness.report.text import visible
 from harness.stats.student import t_quantile
 
 INK, MUTED, GRID, PAPER = "#010203", "#010204", "#010205", "#010206"
-SERIES = tuple(f"#01021{index}" for index in range(8))
+SERIES = tuple(f"#01021{index:x}" for index in range(12))
 PHASES = tuple(f"#01022{index}" for index in range(8))
 """Colours of phases, apart from those of methods."""
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", ">", "h", "*")
 _CSS = {INK: "currentColor", MUTED: "var(--muted)", GRID: "var(--rule)", PAPER: "var(--paper)"} | {
     color: f"var(--{letter}{index})" for letter, colors in (("s", SERIES), ("p", PHASES)) for index, color in enumerate(colors)
 }
@@ -52,7 +52,9 @@ class Palette:
 
     def marker(self, method: str) -> str:
         """matplotlib's name of the method's marker shape."""
-        return MARKERS[list(self.methods).index(method) % len(MARKERS)]
+        index = list(self.methods).index(method)
+        # A shift with every round of colours, so that no two methods share both.
+        return MARKERS[(index + index // len(SERIES)) % len(MARKERS)]
 
     def css(self, method: str) -> str:
         """The CSS colour of the method, for use outside charts."""

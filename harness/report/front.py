@@ -43,7 +43,7 @@ def _chart(
         ]
         fields = {key: row[key] for key in ("method", "cost", "quality", "cost_se", "quality_se", "correlation", "radius", "on_front")}
         regions.append(interval_charts.Region(**fields, seeds=seeds))
-    return interval_charts.front(regions, palette, axis=axis, unit=about["unit"], words=about["words"])
+    return interval_charts.front(regions, palette, axis=axis, unit=about["unit"], words=f"mean {spending.AXIS_NAMES[axis]}")
 
 
 def _caption(about: Row) -> str:
@@ -75,7 +75,8 @@ def _table(found: Row, axes: Mapping[str, Row]) -> Table:
     text = (
         f"Share of {numbers.count(10_000)} joint draws of every method's mean cost and mean score in which no other method is better for "
         f"no more, a cost within {numbers.percent(found['tolerance'])} counting as equal. Seeds and items both random, not adjusted for "
-        f"looking at several methods. {numbers.count(found['n_seeds'])} seeds × {numbers.count(found['n_items'])} items that all methods share."
+        f"looking at several methods. {numbers.count(found['n_seeds'])} seeds × {numbers.count(found['n_items'])} items that all methods "
+        "share."
     )
     return Table("front", text, columns, rows)
 

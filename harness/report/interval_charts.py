@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from markupsafe import Markup
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from harness.report import numbers
 from harness.report.charts import MUTED, PAPER, STYLE, Palette, figure_of, named, share_axis, to_svg
@@ -69,10 +70,11 @@ def _cost_axis(plot: Any, axis: str, unit: str, words: str, largest: float, smal
     if largest > 30 * smallest:
         plot.set_xscale("symlog", linthresh=smallest / 2, linscale=0.5)
         plot.set_xlim(left=-0.1 * smallest)
-        words += ", logarithmic"
+        words += ", log scale"
         # Powers of ten that are far enough apart to be read.
-        plot.xaxis.set_major_locator(mpl.ticker.SymmetricalLogLocator(base=10, linthresh=smallest / 2, subs=(1.0,)))
-        plot.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+        powers = range(math.ceil(math.log10(smallest / 2)), math.floor(math.log10(largest)) + 1)
+        plot.xaxis.set_major_locator(FixedLocator([0.0, *(10.0**power for power in powers)]))
+        plot.xaxis.set_minor_locator(NullLocator())
     else:
         plot.set_xlim(left=-0.03 * largest)
         plot.xaxis.set_major_locator(MaxNLocator(5))

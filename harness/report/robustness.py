@@ -67,7 +67,8 @@ def _losses_table(losses: Sequence[Row]) -> Table:
         ])  # fmt: skip
     columns = [
         Column("Method", "method", numeric=False), Column("Of", "scope", numeric=False),
-        Column("Perturbation", "perturbation", numeric=False), Column("Clean", "clean"), Column("Perturbed", "perturbed"), Column("Loss, 95 % interval", "loss"), Column("p (Holm)", "p_holm"),
+        Column("Perturbation", "perturbation", numeric=False), Column("Clean", "clean"), Column("Perturbed", "perturbed"),
+        Column("Loss, 95 % interval", "loss"), Column("p (Holm)", "p_holm"),
         Column("Kept", "retention"), Column("Seeds", "n_seeds"), Column("Items", "n_items"), Column("Asked", "n_asked"),
         Column("Rejected", "rejected"), Column("Not applicable", "inapplicable"),
     ]  # fmt: skip
@@ -119,7 +120,8 @@ def _folds_table(folds: Sequence[Row]) -> Table:
     ]  # fmt: skip
     text = (
         "Each fold trains without one task family and is scored on it. First method less second. The interval is of families like these: "
-        "the folds' training sets overlap, which is allowed for (Nadeau and Bengio's correction); the next one speaks of these families only."
+        "the folds' training sets overlap, which is allowed for (Nadeau and Bengio's correction); the next one speaks of these families "
+        "only."
     )
     return Table("folds", text, columns, rows)
 

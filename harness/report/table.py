@@ -75,7 +75,7 @@ class Cell:
 class Table:
     """A named table. `basis` says what its numbers rest on: seeds, items, device, number format, convention, commit.
 
-    Rows are lists of cells, one a column; the one in column `heading` names the row. `marked` rows are drawn as failed.
+    Rows are lists of cells, one a column; the first names the row. `marked` rows are drawn as failed.
     """
 
     name: str
@@ -84,7 +84,6 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     basis: str = ""
     marked: frozenset[int] = frozenset()
-    heading: int = 0
 
     def __post_init__(self) -> None:
         wrong = [len(row) for row in self.rows if len(row) != len(self.columns)]

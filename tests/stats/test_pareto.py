@@ -43,7 +43,7 @@ def test_front_ignores_order_and_scale():
 
 
 def test_share_at_equal_cost_is_one_minus_the_paired_one_sided_p():
-    """Two methods at one cost: the worse is on the front when its score is at least the better's, which is what the paired test measures."""
+    """Two methods at one cost: the worse is on the front when its score is at least the better's, which the paired test measures."""
     rng = np.random.default_rng(1)
     values = study(rng, seeds=6, means=(0.30, 0.33), item_sd=0.0)
     quality = values.mean(axis=1)
