@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from harness.core.results import RunResults
@@ -66,7 +67,7 @@ def _table(found: Row, axes: Mapping[str, Row]) -> Table:
         cells.append(amount(first["quality"], numbers.percent))
         for axis in axes:
             row = by_axis[axis][method]
-            cells += [amount(row["cost"], lambda value, axis=axis: spending.amount(value, axis)), _sureness(row)]
+            cells += [amount(row["cost"], partial(spending.amount, axis=axis)), _sureness(row)]
         rows.append(cells)
     columns = [Column("Method", "method", numeric=False), Column("Mean score", "score")]
     for axis in axes:

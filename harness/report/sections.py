@@ -55,7 +55,7 @@ def context(run: RunResults, methods: Sequence[str], palette: charts.Palette) ->
         | holistic.context(run, methods)
     )
     found_basis = basis(run)
-    return with_basis(whole, found_basis) | {"basis": found_basis}
+    return {key: with_basis(value, found_basis) for key, value in whole.items()} | {"basis": found_basis}
 
 
 def _phase_chart(run: RunResults) -> Markup | str:

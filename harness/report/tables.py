@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.core.corpus import encodable
 from harness.core.results import RunResults, load_run
 from harness.core.store import write_text
 from harness.report import charts, sections, views
@@ -29,7 +30,7 @@ def leaderboard_frame(leaderboard: dict[str, Any]) -> pd.DataFrame:
         entry |= {key: row.get(key) for key in ("n_seeds", "n_items", "train_flops", "wall_s", "cost_usd", "demonstrations", "comparisons")}
         entry |= {f"task:{task}": cell.get("value") for task, cell in (row.get("per_task") or {}).items()}
         rows.append(entry)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(encodable(rows))
 
 
 def verdict_frame(verdicts: list[dict[str, Any]]) -> pd.DataFrame:
@@ -40,7 +41,7 @@ def verdict_frame(verdicts: list[dict[str, Any]]) -> pd.DataFrame:
     for verdict in verdicts:
         low, high = verdict.get("interval") or (None, None)
         rows.append({key: verdict.get(key) for key in keys} | {"effect_low": low, "effect_high": high})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(encodable(rows))
 
 
 def safe_csv(frame: pd.DataFrame) -> str:

@@ -36,6 +36,9 @@ def cost_quality_front(results: Frames, scores: Scores, tasks: Sequence[str]) ->
         shared = [scores.collect(task, [(method, CLEAN) for method in methods], seeds) for task in tasks]
     except NotTestableError as error:
         return found | {"why": str(error)}
+    thin = [part.task for part in shared if len(set(part.scores.clusters_N if part.scores.clusters_N is not None else ())) < 2]
+    if thin:
+        return found | {"why": f"fewer than 2 items of {thin[0]} were answered by every method with every seed"}
     fitted = moments([part.scores for part in shared])
     quality_S_M = np.mean([part.scores.values_S_N_P.mean(axis=1) for part in shared], axis=0)
     finished = results.trials[(results.trials["status"] == "finished") & results.trials["seed"].isin(seeds)]
