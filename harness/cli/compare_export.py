@@ -13,7 +13,7 @@ from harness.cli.compare import columns, title
 from harness.compare import wording
 from harness.compare.rows import Comparison, Row
 from harness.core.store import write_text
-from harness.report.tables import latex_escaped
+from harness.report.table import latex_escaped
 from harness.report.text import finalize, visible
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e\u00a1-\u00ac\u00ae-\u017f\n]")

@@ -14,8 +14,8 @@ def conclude(run_dir: Path) -> Path:
     """Writes verdicts.json, leaderboard.json and report.html; returns the report's path.
 
     The leaderboard is written with the rankings at equal spend on each axis ("axes"), the costs at equal quality ("equal_quality"), the
-    differences on task families left out of training ("folds"), all at the study's own budget and student; and what a sweep found
-    ("sweep").
+    differences on task families left out of training ("folds"), the front of cost and quality ("front") and scores along the runs
+    ("tracks"), all at the study's own budget and student; and what a sweep found ("sweep").
     """
     from harness.core.blocks import blocks
     from harness.report.page import render
@@ -24,6 +24,7 @@ def conclude(run_dir: Path) -> Path:
     from harness.verdicts.evidence import checksums
     from harness.verdicts.folds import fold_effects
     from harness.verdicts.frames import Scores, restricted
+    from harness.verdicts.front import cost_quality_front, score_tracks
     from harness.verdicts.judge import judge
     from harness.verdicts.leaderboard import leaderboard
     from harness.verdicts.sweep import sweep_tables
@@ -38,6 +39,8 @@ def conclude(run_dir: Path) -> Path:
     along = {
         "axes": axes_table(compared, scores, tasks),
         "equal_quality": equal_quality_table(compared, scores, tasks),
+        "front": cost_quality_front(compared, scores, tasks),
+        "tracks": score_tracks(compared, scores, tasks),
         "folds": fold_effects(compared.fold_samples, results.study["tasks"]),
     }
     if results.study.get("sweep"):

@@ -86,7 +86,9 @@ def _check(study: dict[str, Any], store: RunStore, out: Path, partial: bool) -> 
     if is_published(study):
         raise SpecError("this run is published already; copy its folder", value=str(store.root))
     missing = [
-        f"{stage['kind']} {stage['label']} seed {stage['seed']}" for stage in study["plan"]["stages"] if not store.finished(stage["id"])
+        f"{stage['kind']} {stage['label']} seed {stage['seed']}"
+        for stage in study["plan"]["stages"]
+        if stage["kind"] != "prepare" and not store.finished(stage["id"])  # a first part is needed only until what builds on it is trained
     ]
     if missing and not partial:
         raise SpecError(

@@ -2,7 +2,7 @@
 
 What differs from a run as it was computed:
     texts.parquet                    prompts and targets of all samples, each once; a sample names its row in column `text`
-    stages/<id>/meta.json            sealed anew, with `shared` (texts.parquet → sha256) and `published`: the seal and the checksums before
+    stages/<id>/meta.json            sealed anew, with `shared_files` (texts.parquet → sha256) and `published`: seal and checksums before
                                      publishing. What is in `published.files` and not in `files` was left out.
     study.json                       provenance.published: when, by which rule, whether the run was finished
 Left out are weights (all of model/ and checkpoints/, every .safetensors) and the texts for membership inference; their checksums stay,

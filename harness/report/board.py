@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 
 from harness.report import numbers
-from harness.report.tables import latex_escaped
+from harness.report.table import latex_escaped
 from harness.report.text import visible
 from harness.verdicts.board_file import EVERY_TASK, Board, Row
 

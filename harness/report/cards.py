@@ -16,7 +16,7 @@ _VERDICT_KEYS = (
     "verdict", "why", "effect", "interval", "level", "p_value", "p_holm", "p_bh", "p_threshold", "p_threshold_holm", "binding_comparator",
     "n_seeds", "n_items", "n_dropped", "mde", "needed", "components", "baseline_value", "treatment_value", "rationale", "note", "evidence",
     "evidence_sha256", "margin",
-    "undefined_in_source",
+    "undefined_in_source", "bound", "primary", "censoring",
 )  # fmt: skip
 _ROW_KEYS = (
     "value", "interval", "n_seeds", "n_items", "rank", "rank_interval", "tied_with_best", "train_flops", "wall_s", "cost_usd",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
@@ -17,37 +17,26 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
-from matplotlib.transforms import offset_copy
 
 from harness.report import numbers
 from harness.report.text import visible
+from harness.stats.student import t_quantile
 
 INK, MUTED, GRID, PAPER = "#010203", "#010204", "#010205", "#010206"
-SERIES = tuple(f"#01021{index}" for index in range(8))
+SERIES = tuple(f"#01021{index:x}" for index in range(12))
 PHASES = tuple(f"#01022{index}" for index in range(8))
 """Colours of phases, apart from those of methods."""
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", ">", "h", "*")
 _CSS = {INK: "currentColor", MUTED: "var(--muted)", GRID: "var(--rule)", PAPER: "var(--paper)"} | {
     color: f"var(--{letter}{index})" for letter, colors in (("s", SERIES), ("p", PHASES)) for index, color in enumerate(colors)
 }
-_STYLE: dict[str, Any] = {
+STYLE: dict[str, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "selfteach", "text.parse_math": False, "font.size": 10, "text.color": INK,
     "axes.edgecolor": MUTED, "axes.labelcolor": INK, "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK,
     "ytick.labelcolor": INK, "axes.grid": True, "grid.color": GRID, "grid.linewidth": 0.8, "axes.axisbelow": True,
     "axes.spines.top": False, "axes.spines.right": False, "axes.facecolor": "none", "figure.facecolor": "none",
     "savefig.facecolor": "none", "path.simplify": True,
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Point:
-    """One method on a chart: its value with interval, and one value per seed."""
-
-    method: str
-    x: float
-    value: float
-    interval: Sequence[float] | None = None
-    seeds: Sequence[tuple[float, float]] = field(default_factory=tuple)
 
 
 @dataclass(frozen=True)
@@ -63,7 +52,9 @@ class Palette:
 
     def marker(self, method: str) -> str:
         """matplotlib's name of the method's marker shape."""
-        return MARKERS[list(self.methods).index(method) % len(MARKERS)]
+        index = list(self.methods).index(method)
+        # A shift with every round of colours, so that no two methods share both.
+        return MARKERS[(index + index // len(SERIES)) % len(MARKERS)]
 
     def css(self, method: str) -> str:
         """The CSS colour of the method, for use outside charts."""
@@ -103,24 +94,20 @@ def _attribute(key: str, value: str, name: str) -> str:
     return value if plain in ("style", "viewBox") else re.sub(r"(\.\d\d)\d+", r"\1", value)
 
 
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **layout: Any) -> tuple[Figure, np.ndarray[Any, Any]]:
+def figure_of(width: float, height: float, rows: int = 1, columns: int = 1, **layout: Any) -> tuple[Figure, np.ndarray[Any, Any]]:
+    """A figure of that many inches with its axes; to be drawn on inside `mpl.rc_context(STYLE)`."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **layout)
 
 
-def _name(text: str) -> str:
+def named(text: str) -> str:
     """A label that leaves room for the drawing."""
     shown = visible(text).replace("\n", " ")
     return shown if len(shown) <= 40 else f"{shown[:39]}…"
 
 
-def _error(point: Point) -> np.ndarray[Any, Any] | None:
-    if point.interval is None or any(numbers.absent(bound) for bound in point.interval):
-        return None
-    return np.array([[max(0.0, point.value - point.interval[0])], [max(0.0, point.interval[1] - point.value)]])
-
-
-def _share_axis(axis: Any) -> None:
+def share_axis(axis: Any) -> None:
+    """Writes an axis of shares in percent."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
 
 
@@ -131,39 +118,12 @@ def _flops_axis(axis: Any, label: str, largest: float) -> None:
     axis.set_label_text(f"{label} ({prefix}FLOP)")
 
 
-def cost_quality(points: Sequence[Point], palette: Palette, *, x_label: str, y_label: str, as_flops: bool) -> Markup:
-    """Score against training cost: each method with its interval, each seed as a faint point."""
-    with mpl.rc_context(_STYLE):
-        figure, axes = _figure(7.2, 3.9)
-        axis = axes[0, 0]
-        for point in points:
-            color, marker = palette.color(point.method), palette.marker(point.method)
-            if point.seeds:
-                beside = offset_copy(axis.transData, fig=figure, x=9, units="points")
-                axis.scatter(*zip(*point.seeds, strict=True), s=24, color=color, marker=marker, alpha=0.4, linewidths=0, transform=beside)
-            axis.errorbar(
-                point.x, point.value, yerr=_error(point), color=color, marker=marker, markersize=7, capsize=3, linewidth=1.6,
-                label=_name(point.method), linestyle="none",
-            )  # fmt: skip
-        axis.set_xlabel(x_label)
-        axis.set_ylabel(y_label)
-        axis.margins(x=0.1)
-        _share_axis(axis.yaxis)
-        if as_flops:
-            _flops_axis(axis.xaxis, x_label, max(point.x for point in points))
-        else:
-            axis.xaxis.set_major_locator(MaxNLocator(6))
-            axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"${value:,.4g}"))
-        figure.legend(loc="outside right center", frameon=False)
-        return to_svg(figure, label=f"{y_label} against {x_label}, one mark per method", name="cost-quality")
-
-
 def phase_shares(shares: Mapping[str, Mapping[str, float]]) -> Markup:
     """Stacked bars: what share of each method's training FLOPs went to which phase; `shares[method][phase]` in [0, 1]."""
     phases = list(dict.fromkeys(phase for row in shares.values() for phase in row))
-    with mpl.rc_context(_STYLE | {"axes.grid.axis": "x"}):
-        figure, axes = _figure(7.2, 0.9 + 0.42 * len(shares))
-        axis, names = axes[0, 0], [_name(method) for method in shares]
+    with mpl.rc_context(STYLE | {"axes.grid.axis": "x"}):
+        figure, axes = figure_of(7.2, 0.9 + 0.42 * len(shares))
+        axis, names = axes[0, 0], [named(method) for method in shares]
         left = np.zeros(len(names))
         for index, phase in enumerate(phases):
             widths = np.array([row.get(phase, 0.0) for row in shares.values()])
@@ -172,7 +132,7 @@ def phase_shares(shares: Mapping[str, Mapping[str, float]]) -> Markup:
             left += widths
         axis.invert_yaxis()
         axis.set_xlim(0, max(1.0, float(left.max(initial=0.0))))
-        _share_axis(axis.xaxis)
+        share_axis(axis.xaxis)
         axis.set_xlabel("share of training FLOPs (mean over seeds)")
         figure.legend(loc="outside right center", frameon=False)
         return to_svg(figure, label="Share of training FLOPs by phase, one bar per method", name="phases")
@@ -196,57 +156,88 @@ def thin(flops: np.ndarray[Any, Any], value: np.ndarray[Any, Any], points: int =
     return np.add.reduceat(flops, edges) / sizes, np.add.reduceat(value, edges) / sizes
 
 
+def mean_band(values_S_T: np.ndarray[Any, Any], *, level: float = 0.95) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Mean over seeds at each point and half the width of its t interval; infinite for one seed."""
+    seeds = len(values_S_T)
+    if seeds < 2:
+        return values_S_T[0], np.full(values_S_T.shape[1], np.inf)
+    error_T = values_S_T.std(axis=0, ddof=1) / np.sqrt(seeds)
+    return values_S_T.mean(axis=0), float(t_quantile((1 + level) / 2, seeds - 1)) * error_T
+
+
+def counted(curves: Sequence[Curve]) -> bool:
+    """Whether curves were observed within almost no compute, so that they are read by number of observation."""
+    return all(len(curve.flops) > 2 and np.ptp(curve.flops) < 0.02 * curve.flops[-1] for curve in curves)
+
+
+def by_observation(curve: Curve) -> Curve:
+    """The curve against the number of the observation."""
+    return Curve(curve.method, np.arange(1.0, len(curve.flops) + 1), curve.value)
+
+
+def common(
+    own: Sequence[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]], points: int
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Where all of a method's curves (x, value) were observed, and their values there (seeds × points); empty where nowhere."""
+    start, end = max(float(x[0]) for x, _ in own), min(float(x[-1]) for x, _ in own)
+    if start >= end:
+        return np.zeros(0), np.zeros((len(own), 0))
+    grid = np.linspace(start, end, points)
+    return grid, np.array([np.interp(grid, x, value) for x, value in own])
+
+
 def learning_curves(name: str, curves: Sequence[Curve], palette: Palette, index: int) -> Markup:
-    """One panel: every seed as a thin line, each method's mean over seeds as a thick one where all seeds have been observed.
+    """One panel: every seed as a thin line; each method's mean over seeds as a thick one with its 95 % band where all were observed.
 
     Curves that were observed within almost no compute are drawn against the number of the observation.
     """
-    by_number = all(len(curve.flops) > 2 and np.ptp(curve.flops) < 0.02 * curve.flops[-1] for curve in curves)
-    if by_number:
-        curves = [Curve(curve.method, np.arange(1.0, len(curve.flops) + 1), curve.value) for curve in curves]
-    with mpl.rc_context(_STYLE):
-        figure, axes = _figure(4.6, 2.9)
+    by_number = counted(curves)
+    curves = [by_observation(curve) for curve in curves] if by_number else curves
+    methods = list(dict.fromkeys(curve.method for curve in curves))
+    with mpl.rc_context(STYLE):
+        figure, axes = figure_of(4.6, 2.9 + 0.17 * ((len(methods) - 1) // 3))
         axis = axes[0, 0]
-        for method in dict.fromkeys(curve.method for curve in curves):
-            own = [thin(curve.flops, curve.value) for curve in curves if curve.method == method]
-            color = palette.color(method)
-            single = all(len(value) == 1 for _, value in own)
-            for place, (flops, value) in enumerate(own):
-                dots = {"marker": palette.marker(method), "markersize": 5, "linestyle": "none"} if len(value) == 1 else {}
-                first = _name(method) if single and place == 0 else None
-                axis.plot(flops, value, color=color, linewidth=0.7, alpha=1 if single else 0.45, label=first, **dots)
-            if single:
-                continue
-            start, end = max(flops[0] for flops, _ in own), min(flops[-1] for flops, _ in own)
-            if start >= end:  # no compute at which all seeds were observed: one line stands for the method
-                flops, value = max(own, key=lambda line: len(line[1]))
-                axis.plot(flops, value, color=color, linewidth=0.7, label=_name(method), marker=palette.marker(method), markevery=[-1])
-                continue
-            grid = np.linspace(start, end, 60)
-            mean = np.mean([np.interp(grid, flops, value) for flops, value in own], axis=0)
-            ends = [0, len(grid) - 1] if len(own) > 1 else [0]
-            axis.plot(
-                grid, mean, color=color, linewidth=2, label=_name(method), marker=palette.marker(method), markevery=ends, markersize=5
-            )
-        axis.set_title(_name(name), fontsize=10, fontweight="bold", loc="left")
+        for method in methods:
+            _draw_method(axis, method, [thin(curve.flops, curve.value) for curve in curves if curve.method == method], palette)
+        axis.set_title(named(name), fontsize=10, fontweight="bold", loc="left")
         if by_number:
             axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             axis.set_xlabel("observation")
         else:
             _flops_axis(axis.xaxis, "training compute spent", max(float(curve.flops[-1]) for curve in curves))
         figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-        label = (
-            f"Training curve {name} against {'observations' if by_number else 'FLOPs spent'}, seeds as thin lines and mean as thick line"
-        )
+        against = "observations" if by_number else "FLOPs spent"
+        label = f"Training curve {name} against {against}: seeds as thin lines, mean over seeds as thick line with its 95 % band"
         return to_svg(figure, label=label, name=f"curve{index}")
+
+
+def _draw_method(axis: Any, method: str, own: Sequence[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]], palette: Palette) -> None:
+    color, marker = palette.color(method), palette.marker(method)
+    single = all(len(value) == 1 for _, value in own)
+    for place, (flops, value) in enumerate(own):
+        dots = {"marker": marker, "markersize": 5, "linestyle": "none"} if len(value) == 1 else {}
+        first = named(method) if single and place == 0 else None
+        axis.plot(flops, value, color=color, linewidth=0.6, alpha=1 if single else 0.35, label=first, **dots)
+    if single:
+        return
+    grid, values_S_T = common(own, 60)
+    if not len(grid):  # no compute at which all seeds were observed: one line stands for the method
+        flops, value = max(own, key=lambda line: len(line[1]))
+        axis.plot(flops, value, color=color, linewidth=0.7, label=named(method), marker=marker, markevery=[-1])
+        return
+    mean_T, half_T = mean_band(values_S_T)
+    if len(own) > 1:
+        axis.fill_between(grid, mean_T - half_T, mean_T + half_T, color=color, alpha=0.14, linewidth=0)
+    ends = [0, len(grid) - 1] if len(own) > 1 else [0]
+    axis.plot(grid, mean_T, color=color, linewidth=2, label=named(method), marker=marker, markevery=ends, markersize=5)
 
 
 def dumbbells(
     rows: Sequence[tuple[str, str, float, float]], palette: Palette, *, x_label: str, first: str, second: str, name: str
 ) -> Markup:
     """One line per row from a hollow mark to a filled one. `rows` hold (line label, method, first value, second value)."""
-    with mpl.rc_context(_STYLE | {"axes.grid.axis": "x"}):
-        figure, axes = _figure(7.2, 1.0 + 0.3 * len(rows))
+    with mpl.rc_context(STYLE | {"axes.grid.axis": "x"}):
+        figure, axes = figure_of(7.2, 1.0 + 0.3 * len(rows))
         axis, heights = axes[0, 0], range(len(rows))
         for height, (_, method, before, after) in zip(heights, rows, strict=True):
             color = palette.color(method)
@@ -255,9 +246,9 @@ def dumbbells(
             axis.plot(after, height, marker="o", color=color, markersize=7)
         axis.plot([], [], marker="o", color=INK, markerfacecolor=PAPER, linestyle="none", label=first)
         axis.plot([], [], marker="o", color=INK, linestyle="none", label=second)
-        axis.set_yticks(list(heights), [_name(row[0]) for row in rows])
+        axis.set_yticks(list(heights), [named(row[0]) for row in rows])
         axis.set_ylim(len(rows) - 0.4, -0.6)
-        _share_axis(axis.xaxis)
+        share_axis(axis.xaxis)
         axis.set_xlabel(x_label)
         figure.legend(loc="outside right center", frameon=False)
         return to_svg(figure, label=f"{x_label}: {first} (hollow) and {second} (filled)", name=name)

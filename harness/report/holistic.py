@@ -10,6 +10,8 @@ import numpy as np
 from scipy import stats
 
 from harness.core.results import RunResults
+from harness.report import numbers
+from harness.report.table import Cell, Column, Table, amount, words
 from harness.verdicts.holistic import CAVEATS, AxisValue, holistic_axes
 
 Row = dict[str, Any]
@@ -41,10 +43,28 @@ def context(run: RunResults, methods: Sequence[str]) -> Row:
     order = list(CAVEATS)
     rows.sort(key=lambda row: order.index(row["axis"]))
     return {
-        "holistic_methods": list(methods),
-        "holistic_rows": rows,
+        "holistic_table": _table(rows, methods) if rows else None,
         "holistic_caveats": [(name, text) for name, text in CAVEATS.items() if any(row["axis"] == name for row in rows)],
     }
+
+
+def _table(rows: Sequence[Row], methods: Sequence[str]) -> Table:
+    columns = [
+        Column("Axis", "axis", numeric=False), Column("Measure", "measure", numeric=False), Column("Best", "best", numeric=False),
+        *(Column(method, method, method=True) for method in methods),
+    ]  # fmt: skip
+    body = [[words(row["axis"]), words(row["measure"]), words(row["best"]), *map(_shown, row["cells"])] for row in rows]
+    text = (
+        "Mean over training seeds on clean items, with a 95 % interval over seeds and items (of one checkpoint: over items); below it "
+        "seeds × items. These numbers are in no score above, and are not tested against one another."
+    )
+    return Table("holistic", text, columns, body)
+
+
+def _shown(cell: Row) -> Cell:
+    if cell["value"] is None:
+        return Cell(numbers.MISSING)
+    return amount(cell["value"], numbers.number, interval=cell["interval"], note=f"{cell['n_seeds']} × {numbers.count(cell['n'])}")
 
 
 def _axes(run: RunResults, method: str) -> list[list[AxisValue]]:

@@ -14,8 +14,9 @@ from markupsafe import Markup
 
 from harness.core.results import RunResults, load_run
 from harness.core.store import write_text
-from harness.report import charts, numbers, samples, sections, views
-from harness.report.text import finalize, script_json, shorten
+from harness.report import charts, instructions, numbers, samples, sections, views
+from harness.report.tables import page_files
+from harness.report.text import finalize, packed, script_json, shorten
 
 SECTIONS = (
     ("verdicts", "Verdicts"),
@@ -32,6 +33,7 @@ SECTIONS = (
     ("provenance", "Provenance"),
     ("limits", "Limits"),
 )
+SCRIPTS = ("common.js", "tables.js", "samples.js", "instructions.js")
 
 
 def render(run_dir: Path, out: Path | None = None) -> Path:
@@ -54,7 +56,10 @@ def page(run: RunResults) -> str:
     macros = environment.get_template("macros.html.j2").make_module({"palette": palette})
     context = sections.context(run, methods, palette)
     context["browser"] = _browser(run, methods)
-    script = _asset("report.js")
+    made = instructions.browser(run.corpora)
+    context["made"] = made | {"json": script_json(made["packed"])}
+    context["table_files"] = script_json(packed(page_files(context, run)))
+    script = "".join(map(_asset, SCRIPTS))
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     return environment.get_template("report.html.j2").render(
         context,

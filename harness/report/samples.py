@@ -19,7 +19,7 @@ _LIMITS = ((4000, 6000), (1200, 1600), (400, 600))
 """Longest output and prompt in characters, tried in turn until the packed size fits; after the last, items are left out."""
 
 
-class _Texts:
+class Texts:
     """Each different text once, referred to by its place."""
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ def _payload(samples: pd.DataFrame, methods: list[str], metrics: Mapping[str, st
     An item: [task, name, {perturbation: version}]; a version: [prompt, target, answers]; an answer: [method, seed, output, status,
     [[metric, value] ...]], the task's primary metric first. All but values are places in the payload's lists.
     """
-    texts, lists = _Texts(), {name: _Texts() for name in ("tasks", "perturbations", "metrics", "statuses")}
+    texts, lists = Texts(), {name: Texts() for name in ("tasks", "perturbations", "metrics", "statuses")}
     seeds = sorted({int(seed) for seed in samples["seed"]}) if len(samples) else []
     seed_place, method_place = {seed: place for place, seed in enumerate(seeds)}, {name: place for place, name in enumerate(methods)}
     lists["perturbations"].add(CLEAN, 99)

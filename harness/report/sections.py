@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from markupsafe import Markup
 
 from harness.core.journal import Journal
 from harness.core.results import RunResults
-from harness.report import cards, charts, holistic, numbers, robustness, spending, sweep, views
+from harness.report import boards, cards, charts, curves, front, holistic, numbers, robustness, spending, sweep, views
+from harness.report.table import Table
 
 Row = dict[str, Any]
 
@@ -25,30 +25,59 @@ def context(run: RunResults, methods: Sequence[str], palette: charts.Palette) ->
     board, found = cards.leaderboard(run, primary), views.claims(run.verdicts)
     study = {key: value for key, value in run.study.items() if key not in ("plan", "provenance")}
     name = study.get("name") or "unnamed"
-    return (
+    claims = [cards.card(claim) for claim in found]
+    readings = [reading for claim in claims for reading in (claim["primary"], *claim["others"])]
+    whole = (
         {
             "name": name,
             "title": study.get("title") or name,
             "question": study.get("question"),
             "summary": views.summary(found, run.leaderboard),
             "facts": _facts(run),
-            "claims": [cards.card(claim) for claim in found],
+            "claims": claims,
+            "readings_table": boards.readings_table(readings) if readings else None,
             "leaderboard": board,
             "failures": [f"{trial.trial_id} ({trial.status})" for trial in run.trials.itertuples() if trial.status != views.FINISHED],
             "trial_count": len(run.trials),
             "notes": views.notes(run.study, run.trials, run.leaderboard, run.verdicts),
+        }
+        | _scores(run, methods, board, palette)
+        | spending.context(run)
+        | curves.context(run, primary, palette)
+        | {
+            "phase_chart": _phase_chart(run),
             "corpora": _corpora(run),
-            "stages": run.trials.to_dict("records"),
+            "stages_table": boards.stages_table(run.trials.to_dict("records")) if len(run.trials) else None,
             "provenance": run.study.get("provenance") or {},
             "command": lookup(run.study, "command") or f"selfteach run studies/{name}.yaml",
             "spec_json": json.dumps(study, indent=2, ensure_ascii=False, default=str),
         }
-        | _scores(run, methods, board, palette)
-        | _training(run, primary, palette)
-        | spending.context(run)
         | holistic.context(run, methods)
         | sweep.context(run.leaderboard)
     )
+    found_basis = basis(run)
+    return {key: with_basis(value, found_basis) for key, value in whole.items()} | {"basis": found_basis}
+
+
+def _phase_chart(run: RunResults) -> Markup | str:
+    shares = views.phase_shares(run.ledger)
+    return charts.phase_shares(shares) if shares else ""
+
+
+def basis(run: RunResults) -> str:
+    """What every number of a run rests on, in one line: study, seeds, device, number format, convention of compute, commit."""
+    seeds = sorted({int(seed) for seed in run.trials["seed"]}) if len(run.trials) else []
+    devices = sorted({str(device) for device in run.trials["device"].dropna().unique()}) if len(run.trials) else []
+    threads, commit = lookup(run.study, "threads"), lookup(run.study, "commit")
+    parts = [
+        f"study {run.study.get('name') or 'unnamed'}",
+        f"{len(seeds)} training seed{'' if len(seeds) == 1 else 's'} ({', '.join(map(str, seeds))})" if seeds else "",
+        ", ".join(devices) + (f", {threads} thread{'' if threads == 1 else 's'} a worker" if threads else "") if devices else "",
+        str(lookup(run.study, "precision") or ""),
+        "compute by flops-v1",
+        f"commit {str(commit)[:10]}" if commit else "",
+    ]
+    return "Basis: " + " · ".join(filter(None, parts)) + "."
 
 
 def lookup(value: Any, *names: str) -> Any:
@@ -100,7 +129,7 @@ def _last_run(run_dir: Path) -> str | None:
 
 
 def _scores(run: RunResults, methods: Sequence[str], board: Row, palette: charts.Palette) -> Row:
-    """Per-seed table, cost-quality chart and robustness."""
+    """Leaderboard, tasks, seeds, cost and quality, robustness."""
     tasks = [task["name"] for task in board["tasks"]]
     shared = set(run.trials.loc[run.trials.duplicated(["method", "score_stage"]), "method"])
     seed_rows = [
@@ -113,68 +142,18 @@ def _scores(run: RunResults, methods: Sequence[str], board: Row, palette: charts
         for method in methods
         for seed, scores in sorted(board["by_seed"].get(method, {}).items())
     ]
-    return {"seed_rows": seed_rows} | robustness.context(run.leaderboard, palette) | _cost(run, board, palette)
-
-
-def _cost(run: RunResults, board: Row, palette: charts.Palette) -> Row:
-    as_flops = all(not row["cost_usd"] for row in board["rows"])
-    column = "train_flops" if as_flops else "cost_usd"
-    costs = {(trial["method"], trial["seed"]): trial[column] for trial in run.trials.to_dict("records")}
-    points = []
-    for row in board["rows"]:
-        if numbers.absent(row[column]) or numbers.absent(row["value"]):
-            continue
-        seeds = [
-            (float(costs[row["method"], seed]), scores[""])
-            for seed, scores in board["by_seed"].get(row["method"], {}).items()
-            if "" in scores and not numbers.absent(costs.get((row["method"], seed)))
-        ]
-        points.append(charts.Point(row["method"], float(row[column]), float(row["value"]), row["interval"], seeds))
-    if not points:
-        return {"cost_chart": "", "cost_caption": ""}
-    x_label = "training compute" if as_flops else "training cost in dollars (device time, labels, queries)"
-    caption = "Large marks: mean over seeds with 95 % interval; faint marks beside them: single seeds. Left and high is better."
-    return {
-        "cost_chart": charts.cost_quality(points, palette, x_label=x_label, y_label="mean score", as_flops=as_flops),
-        "cost_caption": caption,
-    }
-
-
-def _training(run: RunResults, primary: pd.DataFrame, palette: charts.Palette) -> Row:
-    """Compute audit, learning curves, pool validation."""
-    shares, validation = views.phase_shares(run.ledger), views.pool_validation(primary)
-    splits = {row["task"] for row in validation}
-    bells = [
-        (row["method"] + (f" · {row['task']}" if len(splits) > 1 else ""), row["method"], row["before"], row["after"]) for row in validation
-    ]
-    spend, curve_charts = views.spend(run.trials, run.ledger), _curve_charts(run.curves, palette)
-    return {
-        "spend": spend,
-        "budget": next((row["budget_flops"] for row in spend), None),
-        "phase_chart": charts.phase_shares(shares) if shares else "",
-        "curve_charts": curve_charts,
-        "validation": validation,
-        "validation_chart": charts.dumbbells(bells, palette, x_label="pool validation score", first="before", second="after", name="pool")
-        if bells
-        else "",
-    }
-
-
-def _curve_charts(curves: pd.DataFrame, palette: charts.Palette) -> list[dict[str, Markup | str]]:
-    found: list[dict[str, Markup | str]] = []
-    groups = list(curves.groupby("curve", sort=False)) if len(curves) else []
-    # Losses and rewards first, those that most methods share before the others.
-    groups.sort(key=lambda pair: (not str(pair[0]).endswith(("loss", "reward")), -pair[1]["method"].nunique()))
-    for index, (name, group) in enumerate(groups):
-        lines = [
-            charts.Curve(str(method), own["train_flops"].to_numpy(float), own["value"].to_numpy(float))
-            for (method, _), own in group.sort_values("train_flops").groupby(["method", "seed"], sort=False)
-        ]
-        lines = [line for line in lines if np.isfinite(line.value).all()]
-        if lines:
-            caption = f"{name}: {len(lines)} trial{'s' if len(lines) > 1 else ''}, {numbers.count(len(group))} observations."
-            found.append({"svg": charts.learning_curves(str(name), lines, palette, index), "caption": caption})
-    return found
+    rows = board["rows"]
+    drawings = {row["method"]: row["drawing"] for row in rows}
+    ends = (numbers.percent(board["low"]), numbers.percent(board["high"]))
+    return (
+        {
+            "leaderboard_table": boards.leaderboard_table(run.leaderboard, drawings=drawings, ends=ends) if rows else None,
+            "task_table": boards.task_table(board["tasks"], [row["method"] for row in rows]) if board["tasks"] else None,
+            "seed_table": boards.seed_table(seed_rows, tasks) if seed_rows else None,
+        }
+        | front.context(run, board["by_seed"], palette)
+        | robustness.context(run.leaderboard, palette)
+    )
 
 
 def _corpora(run: RunResults) -> list[Row]:
@@ -184,7 +163,7 @@ def _corpora(run: RunResults) -> list[Row]:
         if corpus:
             grouped.setdefault(str(methods.get(trial_id, trial_id)), {})[trial_id] = corpus
     found = []
-    for method, by_trial in grouped.items():
+    for index, (method, by_trial) in enumerate(grouped.items()):
         rows = [row for corpus in by_trial.values() for row in corpus]
         operations, reasons = views.corpus_counts(rows)
         trial_id, corpus = next(iter(by_trial.items()))
@@ -194,10 +173,31 @@ def _corpora(run: RunResults) -> list[Row]:
                 "trials": len(by_trial),
                 "made": len(rows),
                 "kept": sum(bool(row.get("kept")) for row in rows),
-                "operations": operations,
-                "reasons": reasons,
+                "operations": boards.operations_table(method, operations, index),
+                "reasons": boards.reasons_table(method, reasons, index) if reasons else None,
                 "example_trial": trial_id,
                 "examples": views.lineages(corpus),
             }
         )
     return found
+
+
+def tables(context: Mapping[str, Any]) -> list[Table]:
+    """Every table of the page, in the order of the context."""
+    found: list[Table] = []
+    for value in context.values():
+        if isinstance(value, Table):
+            found.append(value)
+        elif isinstance(value, list):
+            for entry in value:
+                found += tables(entry) if isinstance(entry, Mapping) else []
+    return found
+
+
+def with_basis(value: Any, basis: str) -> Any:
+    """`value` with what the numbers rest on written into every table in it."""
+    if isinstance(value, Table):
+        return replace(value, basis=basis)
+    if isinstance(value, dict):
+        return {key: with_basis(inner, basis) for key, inner in value.items()}
+    return [with_basis(inner, basis) for inner in value] if isinstance(value, list) else value

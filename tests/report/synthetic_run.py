@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import pandas as pd
 
 from harness.core.records import SAMPLE_COLUMNS
 from harness.core.results import RunResults
+from harness.verdicts.frames import Scores
+from harness.verdicts.front import cost_quality_front
 
 METHODS = ("base", "sft", "rlhf", "evol_instruct", "selfteach")
 GAIN = {"base": 0.0, "sft": 0.09, "rlhf": 0.06, "evol_instruct": 0.07, "selfteach": 0.11}
@@ -20,7 +24,12 @@ WORDS = ["the", "a", "model", "answer", "because", "option", "reason", "we", "th
 HOSTILE = "<script>alert(1)</script></script><img src=x onerror=alert(2)>\u2028\x1b[31mred\x00 {{ 7*7 }} $\\frac{1}{0}$ &lt; \u202eoverride"
 
 
-def study(seeds: int, hostile: str) -> dict[str, Any]:
+def gain(method: str) -> float:
+    """What training brings; methods that have no entry get something between."""
+    return GAIN.get(method, 0.02 + len(method) % 7 / 100)
+
+
+def study(seeds: int, hostile: str, methods: Sequence[str] = METHODS) -> dict[str, Any]:
     return {
         "name": "quickstart",
         "title": "Quickstart: five ways to spend the same compute" + hostile,
@@ -29,11 +38,12 @@ def study(seeds: int, hostile: str) -> dict[str, Any]:
         "student": {"model": "smollm2-135m-instruct", "adaptation": {"kind": "lora", "rank": 16}},
         "budget": {"train_flops": BUDGET},
         "seeds": list(range(seeds)),
-        "methods": [{"name": name} for name in METHODS],
+        "methods": [{"name": name} for name in methods],
         "tasks": {
             task: {"metric": "exact_match", "suite": "complex_understanding", "chance": chance, "higher_is_better": True}
             for task, chance in TASKS.items()
-        },
+        }
+        | {"pool_mixed": {"metric": "exact_match", "suite": "pool_validation", "chance": None, "higher_is_better": True}},
         "plan": {"trials": [], "setting": {"device": "cpu", "precision": "bfloat16", "threads": 1}},
         "provenance": {
             "machine": {"processor": "AMD EPYC", "cores": 2, "memory_gib": 23.4},
@@ -42,7 +52,7 @@ def study(seeds: int, hostile: str) -> dict[str, Any]:
     }
 
 
-def samples(rng: np.random.Generator, seeds: int, items: int, text_length: int, hostile: str) -> pd.DataFrame:
+def samples(rng: np.random.Generator, seeds: int, items: int, text_length: int, hostile: str, methods: Sequence[str]) -> pd.DataFrame:
     words = np.array(WORDS)
     rows: list[tuple[Any, ...]] = []
     suites = [("complex_understanding", task, PERTURBATIONS) for task in TASKS] + [("pool_validation", "pool_mixed", ("clean",))]
@@ -52,11 +62,11 @@ def samples(rng: np.random.Generator, seeds: int, items: int, text_length: int, 
             drop = 0.0 if perturbation == "clean" else 0.06
             for item in range(items):
                 prompt = f"{hostile}Question {item} of {task} ({perturbation}): " + " ".join(rng.choice(words, text_length // 6))
-                for method in METHODS:
+                for method in methods:
                     for seed in range(seeds):
                         chance = TASKS.get(task) or 0.1
-                        gain = GAIN[method] * (3 if suite == "pool_validation" else 1)
-                        value = float(rng.random() < np.clip(chance + gain + difficulty[item] - drop, 0.02, 0.98))
+                        brought = gain(method) * (3 if suite == "pool_validation" else 1)
+                        value = float(rng.random() < np.clip(chance + brought + difficulty[item] - drop, 0.02, 0.98))
                         output = hostile + " ".join(rng.choice(words, text_length // 6))
                         status = "unparsed" if rng.random() < 0.01 else "scored"
                         fields = (
@@ -77,9 +87,9 @@ def samples(rng: np.random.Generator, seeds: int, items: int, text_length: int, 
     return pd.DataFrame(rows, columns=[*SAMPLE_COLUMNS, "method", "seed"])
 
 
-def trials(rng: np.random.Generator, seeds: int, failed: str | None) -> pd.DataFrame:
+def trials(rng: np.random.Generator, seeds: int, failed: str | None, methods: Sequence[str]) -> pd.DataFrame:
     rows = []
-    for method in METHODS:
+    for method in methods:
         for seed in range(seeds):
             trained = method != "base"
             label = method if method != "selfteach" or seed else "selfteach"
@@ -117,7 +127,7 @@ def ledger(rng: np.random.Generator, frame: pd.DataFrame) -> pd.DataFrame:
     }
     rows = []
     for trial in frame.itertuples():
-        for phase, share in shares.get(trial.method, {}).items():
+        for phase, share in shares.get(trial.method, {} if trial.method == "base" else {"generate": 0.3, "update": 0.7}).items():
             flops = trial.train_flops * share
             fields = {"trial_id": trial.trial_id, "method": trial.method, "seed": trial.seed, "account": "train", "phase": phase}
             rows.append(
@@ -134,7 +144,7 @@ def curves(rng: np.random.Generator, frame: pd.DataFrame) -> pd.DataFrame:
         names = ["loss", *{"rlhf": ["reward"], "selfteach": ["policy_reward"], "evol_instruct": ["policy_reward"]}.get(trial.method, [])]
         for name in names:
             for step in range(1, 400):
-                level = 2.2 * np.exp(-step / 120) + 1 if name == "loss" else 0.5 * (1 - np.exp(-step / 100)) * (1 + GAIN[trial.method])
+                level = 2.2 * np.exp(-step / 120) + 1 if name == "loss" else 0.5 * (1 - np.exp(-step / 100)) * (1 + gain(trial.method))
                 rows.append(
                     {
                         "trial_id": trial.trial_id,
@@ -258,10 +268,10 @@ def verdicts(seeds: int) -> list[dict[str, Any]]:
     ]
 
 
-def leaderboard(frame: pd.DataFrame, seeds: int) -> dict[str, Any]:
+def leaderboard(frame: pd.DataFrame, seeds: int, methods: Sequence[str]) -> dict[str, Any]:
     main = frame[(frame.suite == "complex_understanding") & (frame.status == "scored")]
     rows = []
-    for method in METHODS:
+    for method in methods:
         own = main[main.method == method]
         clean = own[own.perturbation == "clean"].groupby("task").value.mean()
         macro = float(clean.mean())
@@ -305,20 +315,43 @@ def leaderboard(frame: pd.DataFrame, seeds: int) -> dict[str, Any]:
 
 
 def synthetic_run(
-    *, seeds: int = 3, items: int = 40, text_length: int = 120, failed: str | None = None, hostile: str = "", rng_seed: int = 0
+    *,
+    seeds: int = 3,
+    items: int = 40,
+    text_length: int = 120,
+    failed: str | None = None,
+    hostile: str = "",
+    rng_seed: int = 0,
+    methods: Sequence[str] = METHODS,
 ) -> RunResults:
     """A run as `harness.core.results.load_run` returns it. `items` counts each task; `hostile` is put into every free text."""
     rng = np.random.default_rng(rng_seed)
-    frame = samples(rng, seeds, items, text_length, hostile)
-    trial_frame = trials(rng, seeds, failed)
-    return RunResults(
+    frame = samples(rng, seeds, items, text_length, hostile, methods)
+    trial_frame = trials(rng, seeds, failed, methods)
+    run = RunResults(
         run_dir=Path("results/runs/quickstart"),
-        study=study(seeds, hostile),
+        study=study(seeds, hostile, methods),
         trials=trial_frame,
         samples=frame,
         ledger=ledger(rng, trial_frame),
         curves=curves(rng, trial_frame),
         corpora=corpora(rng, seeds, hostile),
         verdicts=verdicts(seeds),
-        leaderboard=leaderboard(frame, seeds),
+        leaderboard=leaderboard(frame, seeds, methods),
     )
+    front = cost_quality_front(run, Scores(run), list(TASKS))
+    return dataclasses.replace(run, leaderboard=run.leaderboard | {"front": front, "tracks": score_tracks_of(rng, run, methods)})
+
+
+def score_tracks_of(rng: np.random.Generator, run: RunResults, methods: Sequence[str]) -> dict[str, Any]:
+    """Scores at the start, the middle and the end of each run, as `harness.verdicts.front.score_tracks` gives them."""
+    start = 0.3
+    rows = []
+    for method in methods[1:]:
+        points = []
+        for share in (0.0, 0.5, 1.0):
+            value = start + share * gain(method)
+            half = abs(rng.normal(0.02, 0.004))
+            points.append({"train_flops": BUDGET * share, "value": value, "interval": [value - half, value + half] if share else None})
+        rows.append({"method": method, "points": points})
+    return {"rows": rows, "n_seeds": run.trials["seed"].nunique(), "n_items": 120, "tasks": ["openbookqa", "siqa"], "why": ""}

@@ -40,8 +40,10 @@ def test_the_terminal_table_writes_shares_in_points_and_other_units_as_they_are(
 def test_a_leaderboard_of_before_shows_its_drops() -> None:
     old = {"rows": [{"method": "sft", "value": 0.5, "robustness": {"typos": {"value": 0.4, "drop": 0.1, "interval": [0.0, 0.2]}}}]}
     found = robustness.context(old, charts.Palette(["sft"]))
-    assert [(row["label"], row["drop"], row["n_asked"]) for row in found["robustness"]] == [("typos", 0.1, None)]
-    assert robustness.context({}, charts.Palette([]))["robustness"] == []
+    (row,) = found["robustness_table"].rows
+    asked = [column.key for column in found["robustness_table"].columns].index("n_asked")
+    assert (row[2].text, row[5].value, row[5].interval, row[asked].value) == ("typos", 0.1, (0.0, 0.2), None)
+    assert robustness.context({}, charts.Palette([]))["robustness_table"] is None
 
 
 def test_the_section_shows_losses_pairs_and_folds_and_escapes_names() -> None:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from synthetic_run import HOSTILE, METHODS, synthetic_run
 
-from harness.report import tables
+from harness.report import table, tables
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +14,7 @@ def run():
 
 
 def test_latex_is_escaped():
-    assert tables.latex_escaped(r"a_b & 5% $x$ #1 {y} ~ ^ \cmd <b>") == (
+    assert table.latex_escaped(r"a_b & 5% $x$ #1 {y} ~ ^ \cmd <b>") == (
         r"a\_b \& 5\% \$x\$ \#1 \{y\} \textasciitilde{} \textasciicircum{} \textbackslash{}cmd \textless{}b\textgreater{}"
     )
 
@@ -62,8 +62,12 @@ def test_verdict_csv_has_one_row_per_reading(run):
 def test_export_writes_its_files(run, tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "load_run", lambda folder: run)
     paths = tables.export_tables(tmp_path)
-    assert {path.name for path in paths} == {path.name for path in tmp_path.iterdir()}
-    assert {path.name for path in paths} == {"leaderboard.csv", "leaderboard.md", "leaderboard.tex", "verdicts.csv", "phases.md"}
+    assert set(paths) == {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "leaderboard.csv", "leaderboard.md", "leaderboard.tex", "verdicts.csv", "phases.md", "tables",
+    }  # fmt: skip
+    assert {path.suffix for path in (tmp_path / "tables").iterdir()} == {".csv", ".md", ".tex"}
+    assert "Basis: study quickstart" in (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
 
 
 def test_nothing_scored_yet_still_exports():
