@@ -12,14 +12,18 @@ from harness.cli.text import console, print_json, print_table, say
 from harness.core.results import RunResults, find_run, load_run
 from harness.core.spec import load_study
 from harness.core.store import RunStore, is_disk_full
+from harness.core.trackers import read_trackers
 from harness.errors import SpecError, StoreError
 from harness.report import numbers
 
 
-def run_command(path: Path, *, workers: int | None, out: Path | None, as_json: bool) -> None:
+def run_command(path: Path, *, workers: int | None, out: Path | None, as_json: bool, report_to: str = "none") -> None:
     """Runs a study and prints what came of it.
 
+    Args:
+        report_to: trackers, separated by commas.
     Raises:
+        SpecError: a mistake in the study, or a tracker that is unknown or not installed.
         StageFailed: a stage failed; the rest was judged and reported.
     """
     from harness.cli.conclude import conclude
@@ -27,9 +31,18 @@ def run_command(path: Path, *, workers: int | None, out: Path | None, as_json: b
     from harness.study.run import RUNS, Layout, run_study
 
     writer = console(stderr=as_json)
+    trackers = read_trackers([word.strip() for word in report_to.split(",") if word.strip()])
     study = load_study(path)
     run_dir = out or RUNS / study.name
-    summary = run_study(study, study_file=path, run_dir=run_dir, layout=Layout.of(workers), console=writer, conclude=conclude)
+    summary = run_study(
+        study,
+        study_file=path,
+        run_dir=run_dir,
+        layout=Layout.of(workers),
+        console=writer,
+        conclude=conclude,
+        report_to=trackers,
+    )
     if as_json:
         print_json({**vars(summary), "results": _conclusions(load_run(summary.run_dir))})
     else:

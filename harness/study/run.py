@@ -95,13 +95,21 @@ def make_plan(study: StudySpec, layout: Layout) -> Plan:
 
 
 def run_study(
-    study: StudySpec, *, study_file: Path, run_dir: Path, layout: Layout, console: Console, conclude: Callable[[Path], Path]
+    study: StudySpec,
+    *,
+    study_file: Path,
+    run_dir: Path,
+    layout: Layout,
+    console: Console,
+    conclude: Callable[[Path], Path],
+    report_to: tuple[str, ...] = (),
 ) -> RunSummary:
     """Runs whatever the study still lacks, then judges and reports what is finished.
 
     Args:
         study_file: where the study was read from; its claim files may be named from there. They are copied into the run.
         conclude: judges and reports a run folder, under the lock; returns the report's path. (Reports lie in a layer above this one.)
+        report_to: trackers that training curves go to as they come.
     Raises:
         StoreError: the folder is in use or the disk is full.
         SourceError: the student cannot be fetched.
@@ -112,7 +120,7 @@ def run_study(
     try:
         with store.locked():
             copy_claims(study, study_file.parent, run_dir)
-            outcome, todo = _do_stages(study, plan, store, layout, console, study_file)
+            outcome, todo = _do_stages(study, plan, store, layout, console, study_file, report_to)
             write_tuned(study, plan, store)
             report = None
             if _any_scored(plan, outcome):
@@ -135,7 +143,7 @@ def run_study(
 
 
 def _do_stages(
-    study: StudySpec, plan: Plan, store: RunStore, layout: Layout, console: Console, study_file: Path
+    study: StudySpec, plan: Plan, store: RunStore, layout: Layout, console: Console, study_file: Path, report_to: tuple[str, ...]
 ) -> tuple[Outcome, list[Stage]]:
     done = _intact(plan, store, console)
     _notice_other_code(study, plan, store, done, console)
@@ -163,15 +171,15 @@ def _do_stages(
     executor = LocalExecutor(store, workers=min(layout.workers, len(todo)), threads=layout.threads)
     with display:
         outcome = executor.run(
-            todo, done=done, seconds=seconds, task_for=lambda stage: _task(study, store, stage, layout), observer=display
+            todo, done=done, seconds=seconds, task_for=lambda stage: _task(study, store, stage, layout, report_to), observer=display
         )
     return outcome, todo
 
 
-def _task(study: StudySpec, store: RunStore, stage: Stage, layout: Layout) -> Any:
+def _task(study: StudySpec, store: RunStore, stage: Stage, layout: Layout, report_to: tuple[str, ...]) -> Any:
     from harness.study.stage import StageTask
 
-    return StageTask(store.root.absolute(), study, stage, layout.threads, stage_items(study, stage))
+    return StageTask(store.root.absolute(), study, stage, layout.threads, stage_items(study, stage), report_to)
 
 
 def _command(study: StudySpec, study_file: Path, run_dir: Path) -> str:

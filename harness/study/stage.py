@@ -37,6 +37,8 @@ class StageTask:
     threads: int
     planned_items: int
     """Items that a score stage will score, for its progress bar; 0 where unknown."""
+    report_to: tuple[str, ...] = ()
+    """Trackers that training curves are reported to as well; no part of what determines a result."""
 
 
 def score_seed() -> int:

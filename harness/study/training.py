@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from harness.core.spec import StudySpec
 from harness.core.store import Meta, write_json
 from harness.errors import BudgetExceeded, CapReached, SpecError, TrainingError
 from harness.models.student import Student
+from harness.models.tracking import StageTracker
 from harness.scoring import suites as scoring
 from harness.scoring.cost import Prices, cost
 from harness.seeds import generator
@@ -39,6 +41,9 @@ from harness.study.stage import (
 )
 from harness.study.tuning import chosen, validation_score
 
+TENSORBOARD = "tensorboard"
+"""Folder of a run with TensorBoard's files."""
+
 
 def run_train_stage(task: StageTask, folder: Path, progress: ProgressWriter) -> Meta:
     """Trains one student and writes its model, ledger and curves into `folder`; what the method itself writes lies beside them."""
@@ -51,7 +56,8 @@ def run_train_stage(task: StageTask, folder: Path, progress: ProgressWriter) -> 
     if shares:
         by_mark = {share * budget_flops: share for share in shares}
         ledger.watch(list(by_mark), lambda mark: kept.append(_keep(student, ledger, by_mark[mark], folder)))
-    ended_by = training.train(values, folder)
+    with _tracked(task, training, values):
+        ended_by = training.train(values, folder)
     if not getattr(training.method_class, "seedless", False) and ledger.spent() == 0:
         # Scored, it would pass for a trained student.
         if ended_by:
@@ -66,6 +72,8 @@ def run_train_stage(task: StageTask, folder: Path, progress: ProgressWriter) -> 
         write_json(folder / name, report)
     write_accounts(ledger, folder)
     found = {"counters": ledger.counters, "spent": spent_by_account(ledger), "budget_flops": budget_flops, "notes": ledger.notes}
+    if ledger.tracker is not None:
+        found["tracking_s"] = round(ledger.tracker.spent_s, 3)
     return found | ({"ended_by": ended_by} if ended_by else {}) | ({"tuned": values} if values else {})
 
 
@@ -146,6 +154,41 @@ class _Training:
             self.student.model.eval()
             return str(reached)
         return self.ledger.capped
+
+
+@contextlib.contextmanager
+def _tracked(task: StageTask, training: _Training, values: grid.Values) -> Iterator[None]:
+    """Reports the curves of the block to the trackers that were asked for."""
+    study, stage, method, ledger = task.study, task.stage, training.method, training.ledger
+    if not task.report_to:
+        yield
+        return
+    fold = f"-{stage.note.replace(' ', '-')}" if stage.note else ""
+    config = training.method_class.Config(**grid.with_values(method.config, values)).model_dump(mode="json")
+    tracker = StageTracker(
+        task.report_to,
+        # The beginning of the stage's id tells runs of a study under other settings apart.
+        run_name=f"{study.name}-{method.label.replace(':', '-')}-{stage.seed}{fold}-{stage.id[:6]}",
+        group=study.name,
+        settings={
+            "study": study.name,
+            "method": method.label,
+            "seed": stage.seed,
+            "stage": stage.id,
+            "student": study.student.model,
+            "adaptation": study.student.adaptation.model_dump(mode="json"),
+            "pool": study.pool.name,
+            "train_flops": study.budget.train_flops,
+            **{f"config.{key}": value for key, value in config.items()},
+        },
+        folder=task.run_dir / TENSORBOARD,
+        note=ledger.note,
+    )
+    ledger.tracker = tracker
+    try:
+        yield
+    finally:
+        tracker.close()
 
 
 def _caps(study: StudySpec) -> Caps:

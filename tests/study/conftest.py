@@ -17,6 +17,8 @@ import pytest
 import yaml
 
 PLUGINS = Path(__file__).parent / "plugins"
+PYTHONPATH = os.pathsep.join([str(PLUGINS), str(Path(__file__).parents[2])])
+"""The plug-ins, and this checkout before any that is installed."""
 
 
 @pytest.fixture(scope="session")
@@ -118,7 +120,7 @@ def alive(pid: int) -> bool:
 def reference(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """The run folder of the template study, computed without interruption."""
     place = Workplace(tmp_path_factory.mktemp("reference"), tiny_model)
-    code, output = place.selfteach("run", place.write(), PYTHONPATH=str(PLUGINS), XDG_CACHE_HOME=str(place.root / "cache"))
+    code, output = place.selfteach("run", place.write(), PYTHONPATH=PYTHONPATH, XDG_CACHE_HOME=str(place.root / "cache"))
     assert code == 0, output
     return place.run_dir
 
@@ -127,7 +129,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Pat
 def workplace(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workplace]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(PLUGINS))
-    monkeypatch.setenv("PYTHONPATH", str(PLUGINS))
+    monkeypatch.setenv("PYTHONPATH", PYTHONPATH)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     place = Workplace(tmp_path, tiny_model)
