@@ -59,6 +59,8 @@ def test_status_and_report_import_no_torch() -> None:
         (["run", "no-such.yaml"], "no such study file"),
         (["plan", "no-such.yaml"], "no such study file"),
         (["run", "x.yaml", "--executor", "slurmm"], "unknown executor"),
+        (["run", "x.yaml", "--report-to", "tensorbord"], "Did you mean 'tensorboard'"),
+        (["run", "x.yaml", "--report-to", "none,tensorboard"], "none stands alone"),
         (["status", "no-such-run"], "no such run"),
         (["report", "no-such-run"], "no such run"),
         (["methods", "sfft"], "unknown method"),

@@ -52,6 +52,7 @@ ThreadsOption = Annotated[
 
 @app.command(
     epilog="Examples:\n\n  selfteach run studies/quickstart.yaml\n\n  selfteach run studies/quickstart.yaml --workers 1 --out /data/q\n\n"
+    "  selfteach run studies/quickstart.yaml --report-to tensorboard\n\n"
     "  selfteach run studies/quickstart.yaml --executor ray --address 10.0.0.5:6379 --threads 8 --share s3://bucket/quickstart\n\n"
     "  selfteach run studies/quickstart.yaml --executor slurm --threads 8 --slurm partition=gpu --slurm gres=gpu:1 --slurm time=4:00:00\n\n"
     "docs/executors.md says when to use which. Stopped or killed, it continues with the same command. " + EXIT_CODES
@@ -76,6 +77,14 @@ def run(
         list[str] | None, typer.Option("--slurm", metavar="KEY=VALUE", help="An option of sbatch, such as partition=gpu; may be repeated.")
     ] = None,
     out: OutOption = None,
+    report_to: Annotated[
+        str,
+        typer.Option(
+            "--report-to",
+            metavar="A,B",
+            help="Show training curves in mlflow, tensorboard, trackio or wandb too, or in all that are installed. Changes no result.",
+        ),
+    ] = "none",
     as_json: JsonOption = False,
 ) -> None:
     """Train, score, judge and report a study; finished stages are reused."""
@@ -83,7 +92,7 @@ def run(
     from harness.study.place import Place
 
     place = Place.of(executor, workers=workers, gpus=gpus, address=address, share=share, slurm=slurm or [])
-    run_command(study, workers=workers, threads=threads, place=place, out=out, as_json=as_json)
+    run_command(study, workers=workers, threads=threads, place=place, out=out, as_json=as_json, report_to=report_to)
 
 
 @app.command(
@@ -429,19 +438,22 @@ def corpus_stats(
 
 @app.command(
     epilog="Examples:\n\n  selfteach export quickstart selfteach-0 --out my-student\n\n"
-    "  selfteach export results/runs/quickstart sft-1 --out sft-1 --dtype bfloat16"
+    "  selfteach export results/runs/quickstart sft-1 --out sft-1 --dtype bfloat16\n\n"
+    "  selfteach export quickstart --all --out students"
 )
 def export(
     run: RunArgument,
-    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="Which trial of the run, such as selfteach-0.")],
+    trial: Annotated[str | None, typer.Argument(metavar="[TRIAL]", help="Which trial of the run, such as selfteach-0.")] = None,
+    *,
     out: Annotated[Path, typer.Option("--out", help="The folder to make; it must not exist yet.")],
+    everything: Annotated[bool, typer.Option("--all", help="Every trained trial, each in a folder of its own in OUT.")] = False,
     dtype: Annotated[str, typer.Option(help="Type of the weights: float32, bfloat16 or float16.")] = "float32",
     as_json: JsonOption = False,
 ) -> None:
     """Write a trained student, adapters merged, as a folder that transformers and vLLM load, with a model card."""
     from harness.cli.export import export_command
 
-    export_command(run, trial=trial, out=out, dtype=dtype, as_json=as_json)
+    export_command(run, trial=trial, out=out, dtype=dtype, everything=everything, as_json=as_json)
 
 
 @app.command(

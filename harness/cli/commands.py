@@ -18,6 +18,7 @@ from harness.cli.text import console, print_json, print_table, say
 from harness.core.results import RunResults, find_run, load_run
 from harness.core.spec import load_study
 from harness.core.store import RunStore, is_disk_full
+from harness.core.trackers import read_trackers
 from harness.errors import SpecError, StoreError
 from harness.report import numbers
 
@@ -27,10 +28,15 @@ if TYPE_CHECKING:
 BOARD_COLUMNS = ("rank", "method", "score", "95 % interval", "seeds x items", "training", "cost")
 
 
-def run_command(path: Path, *, workers: int | None, threads: int | None, place: Place, out: Path | None, as_json: bool) -> None:
+def run_command(
+    path: Path, *, workers: int | None, threads: int | None, place: Place, out: Path | None, as_json: bool, report_to: str = "none"
+) -> None:
     """Runs a study and prints what came of it.
 
+    Args:
+        report_to: trackers, separated by commas.
     Raises:
+        SpecError: a mistake in the study, or a tracker that is unknown or not installed.
         StageFailed: a stage failed; the rest was judged and reported.
     """
     from harness.cli.conclude import conclude
@@ -38,13 +44,23 @@ def run_command(path: Path, *, workers: int | None, threads: int | None, place: 
     from harness.study.run import RUNS, Layout, run_study
 
     writer = console(stderr=as_json)
+    trackers = read_trackers([word.strip() for word in report_to.split(",") if word.strip()])
     study = load_study(path)
     run_dir = out or RUNS / study.name
     place.check()
     place = place.found()
     layout = Layout.of(workers, threads or (1 if place.elsewhere else None), gpus=len(place.gpus or ()))
     with signals_as_ctrl_c():
-        summary = run_study(study, study_file=path, run_dir=run_dir, layout=layout, console=writer, conclude=conclude, place=place)
+        summary = run_study(
+            study,
+            study_file=path,
+            run_dir=run_dir,
+            layout=layout,
+            console=writer,
+            conclude=conclude,
+            place=place,
+            report_to=trackers,
+        )
     if as_json:
         print_json({**vars(summary), "results": _conclusions(load_run(summary.run_dir))})
     else:

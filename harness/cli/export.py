@@ -1,4 +1,4 @@
-"""`export`: a run's trained student as a model folder with a card."""
+"""`export`: trained students of a run as model folders, each with a card."""
 
 from __future__ import annotations
 
@@ -13,37 +13,63 @@ from harness.errors import SpecError
 from harness.report.card import model_card
 
 
-def export_command(place: str, *, trial: str, out: Path, dtype: str, as_json: bool) -> None:
-    """Writes the student of a finished trial to `out`.
+def export_command(place: str, *, trial: str | None, out: Path, dtype: str, everything: bool, as_json: bool) -> None:
+    """Writes the student of a finished trial to `out`, or those of all of them to folders in it.
 
     Raises:
         SpecError: no such run or trial, the trial is not trained, or `out` exists.
-        StoreError: the trial's files are damaged, or `out` cannot be written.
+        StoreError: a trial's files are damaged, or `out` cannot be written.
     """
-    from harness.models.export import WEIGHT_TYPES, export_model
+    from harness.models.export import WEIGHT_TYPES
 
     if dtype not in WEIGHT_TYPES:
         raise SpecError("unknown weight type", key="--dtype", value=dtype, valid=WEIGHT_TYPES)
+    if (trial is None) != everything:
+        raise SpecError("expected either one trial or --all", key="TRIAL", value=trial)
     run = load_run(find_run(place))
-    row = _trained(run, trial)
-    store = RunStore(run.run_dir)
-    stage = str(row["train_stage"])
-    store.verify(stage)
-    if not (store.folder(stage) / "model").is_dir():
-        raise SpecError("this run was published without weights; train the trial again, then export it", key="RUN", value=place)
-    export_model(store.folder(stage) / "model", out, dtype=dtype, card=model_card(run, trial))
-    if as_json:
-        print_json({"run": str(run.run_dir), "trial": trial, "out": str(out), "dtype": dtype})
+    if trial is not None:
+        wanted = {trial: out}
     else:
-        say(console(), f"{out}: {trial} of {run.run_dir}, adapters merged, {dtype}; load it with transformers or vLLM by its path")
+        if out.exists():
+            raise SpecError("expected a folder that does not exist yet", key="--out", value=str(out))
+        wanted = {name: out / name.replace(":", "-") for name in _trained(run)}
+        if not wanted:
+            raise SpecError("no trial of this run is trained yet", value=str(run.run_dir))
+    for name, folder in wanted.items():
+        _export(run, name, folder, dtype, make_parent=everything)
+        if not as_json:
+            say(console(), f"{folder}: {name} of {run.run_dir}, {dtype}; load it with transformers or vLLM by its path")
+    if as_json:
+        exported = [{"run": str(run.run_dir), "trial": name, "out": str(folder), "dtype": dtype} for name, folder in wanted.items()]
+        print_json(exported if everything else exported[0])
 
 
-def _trained(run: RunResults, trial: str) -> Mapping[Hashable, Any]:
-    trained = {
-        row["trial_id"]: row for row in run.trials.to_dict("records") if row.get("device") == row.get("device") and row.get("device")
-    }
+def _export(run: RunResults, trial: str, out: Path, dtype: Any, *, make_parent: bool) -> None:
+    from harness.models.export import export_model
+    from harness.models.origin import origin
+    from harness.models.sources import resolve
+
+    trained = _trained(run)
     if trial not in trained:
         known = trial in set(run.trials["trial_id"])
         reason = "this trial is not trained yet" if known else "no such trial in this run"
         raise SpecError(reason, key="TRIAL", value=trial, valid=trained)
-    return trained[trial]
+    store, stage = RunStore(run.run_dir), str(trained[trial]["train_stage"])
+    store.verify(stage)
+    if not (store.folder(stage) / "model").is_dir():
+        raise SpecError("this run was published without weights; train the trial again, then export it", key="RUN", value=str(run.run_dir))
+    source = run.study["student"]["model"]
+    base = origin(source, resolve(source))
+    card = model_card(run, trial, dtype=dtype, hub_name=base.hub_name, licence=base.licence)
+    if make_parent:
+        out.parent.mkdir(exist_ok=True)
+    export_model(store.folder(stage) / "model", out, dtype=dtype, card=card)
+
+
+def _trained(run: RunResults) -> dict[str, Mapping[Hashable, Any]]:
+    """Trials that have a student, one of each seed; a method without randomness has one for all."""
+    return {
+        str(row["trial_id"]): row
+        for row in run.trials.drop_duplicates("trial_id").to_dict("records")
+        if isinstance(row["device"], str) and row["device"]
+    }

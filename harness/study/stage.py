@@ -40,6 +40,8 @@ class StageTask:
     threads: int
     planned_items: int
     """Items that a score stage will score, for its progress bar; 0 where unknown."""
+    report_to: tuple[str, ...] = ()
+    """Trackers that training curves are reported to as well; no part of what determines a result."""
 
     def run(self) -> Meta:
         """Does the stage in this process and publishes it; returns its meta.json.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from harness.core.spec import StudySpec
 from harness.core.store import Meta, RunStore, write_json
 from harness.errors import BudgetExceeded, CapReached, SpecError, TrainingError
 from harness.models.student import Student
+from harness.models.tracking import StageTracker
 from harness.scoring import suites as scoring
 from harness.scoring.cost import Prices, cost
 from harness.seeds import generator
@@ -41,6 +43,9 @@ from harness.study.stage import (
 )
 from harness.study.tuning import chosen, validation_score
 
+TENSORBOARD = "tensorboard"
+"""Folder of a run with TensorBoard's files."""
+
 
 def run_train_stage(task: StageTask, folder: Path, progress: ProgressWriter) -> Meta:
     """Trains one student and writes its model, ledger and curves into `folder`; what the method itself writes lies beside them.
@@ -50,13 +55,14 @@ def run_train_stage(task: StageTask, folder: Path, progress: ProgressWriter) -> 
     stage = task.stage
     values = chosen(task) if stage.content.get("tuned") else {}
     training, kept = _open(task, folder, progress)
-    ledger, shared = training.ledger, {}
-    if stage.prepared is None:
-        ended_by = training.train(values, folder)
-    else:
+    ledger, first, loaded_s = training.ledger, None, 0.0
+    if stage.prepared is not None:
         loaded_s, first = ledger.wall_s(), _resume(task, training, folder)
         kept += first.kept
-        ended_by = training.go_on(values, folder, first.ended_by)
+    with _tracked(task, training, values):
+        ended_by = training.train(values, folder) if first is None else training.go_on(values, folder, first.ended_by)
+    shared: Meta = {}
+    if first is not None:
         # The seconds that the trial is charged but did not take: its own loading stands for that of the first part.
         shared = {"shared": {"stage": stage.prepared, "flops": first.train_flops, "wall_s": round(first.wall_s - loaded_s, 3)}}
     budget_flops = _budget_flops(task)
@@ -111,7 +117,8 @@ def _resume(task: StageTask, training: _Training, folder: Path) -> prepared.Prep
 
 
 def _accounts(ledger: Ledger, budget_flops: float) -> Meta:
-    return {"counters": ledger.counters, "spent": spent_by_account(ledger), "budget_flops": budget_flops, "notes": ledger.notes}
+    found = {"counters": ledger.counters, "spent": spent_by_account(ledger), "budget_flops": budget_flops, "notes": ledger.notes}
+    return found | ({"tracking_s": round(ledger.tracker.spent_s, 3)} if ledger.tracker is not None else {})
 
 
 def run_tune_stage(task: StageTask, folder: Path, progress: ProgressWriter) -> Meta:
@@ -212,6 +219,43 @@ class _Training:
             self.student.model.eval()
             return str(reached)
         return ""
+
+
+@contextlib.contextmanager
+def _tracked(task: StageTask, training: _Training, values: grid.Values) -> Iterator[None]:
+    """Reports the curves of the block to the trackers that were asked for."""
+    study, stage, method, ledger = task.study, task.stage, training.method, training.ledger
+    if not task.report_to:
+        yield
+        return
+    fold = f"-{stage.note.replace(' ', '-')}" if stage.note else ""
+    config = training.method_class.Config(**grid.with_values(method.config, values)).model_dump(mode="json")
+    tracker = StageTracker(
+        task.report_to,
+        # The beginning of the stage's id tells runs of a study under other settings apart.
+        run_name=f"{study.name}-{method.label.replace(':', '-')}-{stage.seed}{fold}-{stage.id[:6]}",
+        group=study.name,
+        settings={
+            "study": study.name,
+            "method": method.label,
+            "seed": stage.seed,
+            "stage": stage.id,
+            "student": study.student_of(method).model,
+            "adaptation": study.student_of(method).adaptation.model_dump(mode="json"),
+            "pool": study.pool.name,
+            "train_flops": stage.content["train_flops"],
+            **{f"config.{key}": value for key, value in config.items()},
+        },
+        folder=task.run_dir / TENSORBOARD,
+        note=ledger.note,
+    )
+    ledger.tracker = tracker
+    for point in ledger.curves:  # of a first part that was computed for several trials
+        tracker.log({point.curve: point.value}, point.train_flops)
+    try:
+        yield
+    finally:
+        tracker.close()
 
 
 def _caps(study: StudySpec) -> Caps:

@@ -21,6 +21,7 @@ from trl import GRPOTrainer
 from harness.core.budget import Ledger
 from harness.errors import BudgetExceeded
 from harness.models.student import Student
+from harness.models.tracking import hand_over
 from selfteach.environment import Environment
 from selfteach.evolve import BARREN_EPISODES, SPENT, Evolution
 from selfteach.grpo_lm.config import GrpoConfig
@@ -78,12 +79,13 @@ def train_writer(
     assert np.isfinite(max_flops) or max_updates < _ENDLESS, "training needs a budget"
     out.mkdir(parents=True, exist_ok=True)
     trainer_seed = int(rng.integers(2**31))
+    trackers = ledger.tracker.ready() if ledger.tracker is not None else []
     loop = _Loop(writer, judge, ledger, config, stop_at=ledger.spent(ledger.account) + max_flops, rng=rng)
     with quietly(), tempfile.TemporaryDirectory(dir=out, prefix="trainer-") as folder:
         trainer = GRPOTrainer(
             model=writer.student.model,
             reward_funcs=loop.reward,
-            args=_arguments(writer.student, config, folder, seed=trainer_seed, max_steps=max_updates),
+            args=_arguments(writer.student, config, folder, seed=trainer_seed, max_steps=max_updates, report_to=trackers),
             # Rows only count the steps of an epoch: `loop.rollout` sets the prompts, which depend on what was written before.
             train_dataset=Dataset.from_dict({"prompt": [""] * config.parents}),
             processing_class=writer.student.tokenizer,
@@ -91,6 +93,7 @@ def train_writer(
             rollout_func=loop.rollout,
         )
         trainer.remove_callback(PrinterCallback)
+        hand_over(trainer, ledger, "policy/")
         if config.kl_weight > 0:
             # TRL's copy of adapters that have no effect yet: the reference is the model without any, and costs less.
             writer.student.model.delete_adapter("ref")
@@ -106,7 +109,7 @@ def train_writer(
     return loop.evolution
 
 
-def _arguments(student: Student, config: GrpoConfig, folder: str, *, seed: int, max_steps: int) -> TrlConfig:
+def _arguments(student: Student, config: GrpoConfig, folder: str, *, seed: int, max_steps: int, report_to: list[str]) -> TrlConfig:
     """On-policy GRPO: one update for each batch of groups, which is sampled from the weights it then moves."""
     children = config.parents * config.group
     rows = max(rows for rows in range(1, MOST_ROWS + 1) if children % rows == 0)
@@ -131,7 +134,7 @@ def _arguments(student: Student, config: GrpoConfig, folder: str, *, seed: int, 
         logging_strategy="steps",
         logging_steps=1,
         save_strategy="no",
-        report_to=[],
+        report_to=report_to,
         disable_tqdm=True,
         log_level="error",
     )

@@ -314,3 +314,49 @@ def test_evolves_by_language_end_to_end(tiny_model: Path, tmp_path: Path) -> Non
     ids = torch.tensor([[1, 2, 3, 4]])
     assert not torch.allclose(restored.model(input_ids=ids).logits, student.model(input_ids=ids).logits, atol=1e-4)
     assert {"reward", "validity", "novelty", "corpus size", "policy kl", "policy entropy"} <= {point.curve for point in ledger.curves}
+
+
+def test_trls_statistics_go_to_the_ledgers_tracker_and_change_nothing(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Board:
+        spent_s = 0.0
+
+        def __init__(self) -> None:
+            self.rows: list[tuple[float, dict[str, float]]] = []
+
+        def ready(self) -> list[str]:
+            return ["tensorboard"]
+
+        def log(self, values: dict[str, float], train_flops: float) -> None:
+            self.rows.append((train_flops, dict(values)))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
+    weights = []
+    for board in (None, Board()):
+        ledger = Ledger()
+        ledger.tracker = board
+        _, writer = train(tiny_model, tmp_path / str(len(weights)), ledger, LetterJudge(ledger), max_updates=2)
+        weights.append([weight.detach().clone() for weight in writer.student.trainable])
+    for before, after in zip(*weights, strict=True):
+        torch.testing.assert_close(before, after, rtol=0, atol=0)
+    assert board is not None
+    steps = [(flops, values) for flops, values in board.rows if "policy/loss" in values]
+    assert len(steps) == 2
+    assert 0 < steps[0][0] < steps[1][0]
+    assert {"policy/kl", "policy/entropy", "policy/grad_norm"} <= steps[0][1].keys()
+    assert [values["reward"] for _, values in board.rows if "reward" in values] == curve(ledger, "reward")
+    assert not list(tmp_path.rglob("events.out*")), "TRL opens no tracker of its own"
+
+
+def test_no_trainer_reports_where_nobody_asked(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBEFLOW_TRAINER_SERVER_URL", "http://127.0.0.1:9")  # transformers would add a tracker by itself
+    asked: list[str] = []
+    monkeypatch.setattr("transformers.integrations.integration_utils.KubeflowCallback.__init__", lambda self: asked.append("built"))
+    monkeypatch.setattr(
+        "transformers.integrations.integration_utils.KubeflowCallback.on_train_begin", lambda *_, **__: asked.append("called")
+    )
+    ledger = Ledger()
+    train(tiny_model, tmp_path, ledger, LetterJudge(ledger), max_updates=1)
+    assert asked == ["built"]
