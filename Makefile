@@ -22,9 +22,11 @@ help:
 	@echo "make test-slow       the statistical and training tests of minutes"
 	@echo "make calibration     simulates studies of known truth: error rates and coverage, into docs/calibration (about 10 minutes on 2 cores)"
 	@echo "make vllm            vLLM for the CPU in an environment of its own, for studies with student.engine: vllm (docs/engines.md)"
+	@echo "make docs            the documentation site, into site/"
+	@echo "make faults          kills a small study 100 times at random and compares its scores (half an hour and more)"
 	@echo "make report-picture  report.html of RUN=$(RUN) as report.png (needs chromium)"
 	@echo "make clean           removes .venv, .vllm-venv and the tools' caches; keeps results and downloaded models"
-.PHONY: help calibration vllm
+.PHONY: help calibration vllm docs faults
 
 quickstart: setup
 	$(VENV)/bin/selfteach run studies/quickstart.yaml
@@ -45,6 +47,12 @@ test-slow: $(VENV)/.installed-dev
 
 calibration: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m harness.verdicts.calibration --out docs/calibration --replications 4000 --seed 0 --workers 2
+
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+
+faults: $(VENV)/.installed-dev
+	$(VENV)/bin/python benchmarks/faults/kills.py --kills 100 --seed 7
 
 report-picture:
 	chromium --headless --no-sandbox --hide-scrollbars --window-size=1200,2400 --screenshot="$(CURDIR)/$(RUN)/report.png" "file://$(CURDIR)/$(RUN)/report.html"
