@@ -35,7 +35,7 @@ def first_config(method_class: Any, config: BaseModel) -> BaseModel:
         part = settings
         for name in outer:
             part = part[name]
-        del part[last]
+        part.pop(last, None)  # settings that are left out of records where they are not used are not there
     first: BaseModel = type(config)(**settings)
     return first
 
