@@ -118,17 +118,20 @@ def finetune(
         return target_flops - (ledger.spent(ledger.account) - started_at)
 
     stream = Stream(student, examples, config.batch_size, config.max_tokens, rng, left_flops, by_length=not config.packing)
+    repeats = isinstance(examples, Sequence)
     student.model.train()
     with ledger.use_phase("update"):
         for window in stream:
-            closing = False
+            fitting: list[TokenizedExample] = []
+            rest: list[TokenizedExample] = []
             for place, batch in enumerate(window):
                 fitting, layout, loss = batch, None, None
                 while fitting and loss is None:
                     left = left_flops()
                     if update_flops(student, fitting, layout or trainer.layout) > left:
-                        closing, layout = True, ONE_BY_ONE
-                        rest = [example for later in window[place:] for example in later]
+                        # Of a sequence, which is repeated anyway, those that the window has used already may stand there again.
+                        rest = [example for later in window[0 if repeats else place :] for example in later]
+                        layout = ONE_BY_ONE
                         prices = [update_flops(student, [example], layout) for example in rest]
                         cheapest = min(cheapest, *prices)
                         fitting = [rest[index] for index in fullest(prices, left)]
@@ -139,9 +142,9 @@ def finetune(
                     seen += len(fitting)
                     student.trained_on.update((example.text, None) for example in fitting if example.text is not None)
                     ledger.observe(curve, loss)
-                if closing:
+                if rest:
                     break
-            if closing:
+            if len(fitting) < len(rest):
                 break
     student.model.eval()
     _report(stream, trainer, ledger, config, curve)

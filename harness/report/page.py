@@ -21,7 +21,6 @@ from harness.report.text import finalize, packed, script_json, shorten
 SECTIONS = (
     ("verdicts", "Verdicts"),
     ("leaderboard", "Leaderboard"),
-    ("sweep", "Sweep"),
     ("cost", "Cost"),
     ("compute", "Compute audit"),
     ("curves", "Curves"),
@@ -65,7 +64,7 @@ def page(run: RunResults) -> str:
         context,
         m=macros,
         palette=palette,
-        sections=[section for section in SECTIONS if section[0] != "sweep" or context["sweep"]],
+        sections=[*SECTIONS[:2], *([("sweep", "Sweep")] if context["sweep"] else []), *SECTIONS[2:]],
         css=Markup(_asset("report.css")),
         script=Markup(script),
         script_hash=f"sha256-{digest}",

@@ -132,7 +132,7 @@ def test_inputs_come_first_failures_stay_with_their_descendants_and_results_are_
     assert outcome.finished == {"base", "left", "both", "fails-not", "dies-once"}
     assert outcome.blocked == {"after", "long-after", "orphan"}
     assert outcome.failed["fails"] == "RuntimeError: no such luck"
-    assert outcome.failed["dies"].endswith(", 2 times")
+    assert ", 2 times" in outcome.failed["dies"]
     assert set(outcome.failed) == {"fails", "dies"}
     assert {name: len(begun(executor, name)) for name in ("base", "fails", "dies-once", "dies", "orphan")} == {
         "base": 1, "fails": 1, "dies-once": 2, "dies": 2, "orphan": 0,
