@@ -113,7 +113,7 @@ def _interactions(rows: Sequence[Row], sweep: Row) -> tuple[tuple[str, ...], lis
 
 def _scaling(rows: Sequence[Row], sweep: Row) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     columns = ("Method", "Budget", "Score", "Interval", "Per doubling", "95 % interval", "Seeds × items")
-    cells = []
+    cells: list[tuple[str, ...]] = []
     for row in rows:
         for index, point in enumerate(row["points"]):
             slope = ("", "") if index else (numbers.points(row["slope"]), numbers.interval(row["interval"], numbers.points))
@@ -144,16 +144,23 @@ def frame(sweep: Row) -> pd.DataFrame:
         for part in PARTS:
             for row in measured[part]:
                 low, high = row["interval"] or (None, None)
-                what = {
-                    "ablation": lambda row: row["variant"],
-                    "main_effects": lambda row: f"{row['axis']}={row['level']}",
-                    "interactions": lambda row: f"{row['first']}={row['first_level']} x {row['second']}={row['second_level']}",
-                    "scaling": lambda row: row["method"],
-                    "slope_differences": lambda row: f"{row['first']} - {row['second']}",
-                }[part](row)
                 values = {key: row.get(key) for key in _KEYS} | ({"effect": row["slope"]} if part == "scaling" else {})
-                found.append({"measure": measured["measure"], "table": part, "what": what, **values, "low": low, "high": high})
+                found.append({"measure": measured["measure"], "table": part, "what": _what(part, row), **values, "low": low, "high": high})
     return pd.DataFrame(found)
+
+
+def _what(part: str, row: Row) -> str:
+    """What a row is about, on one line."""
+    match part:
+        case "ablation":
+            return str(row["variant"])
+        case "main_effects":
+            return f"{row['axis']}={row['level']}"
+        case "interactions":
+            return f"{row['first']}={row['first_level']} x {row['second']}={row['second_level']}"
+        case "scaling":
+            return str(row["method"])
+    return f"{row['first']} - {row['second']}"
 
 
 def files(sweep: Row | None, *, latex_escaped: Callable[[str], str]) -> dict[str, str]:
