@@ -20,7 +20,6 @@ from harness.report.text import finalize, script_json, shorten
 SECTIONS = (
     ("verdicts", "Verdicts"),
     ("leaderboard", "Leaderboard"),
-    ("sweep", "Sweep"),
     ("cost", "Cost"),
     ("compute", "Compute audit"),
     ("curves", "Curves"),
@@ -60,7 +59,7 @@ def page(run: RunResults) -> str:
         context,
         m=macros,
         palette=palette,
-        sections=[section for section in SECTIONS if section[0] != "sweep" or context["sweep"]],
+        sections=[*SECTIONS[:2], *([("sweep", "Sweep")] if context["sweep"] else []), *SECTIONS[2:]],
         css=Markup(_asset("report.css")),
         script=Markup(script),
         script_hash=f"sha256-{digest}",
