@@ -30,8 +30,9 @@ def planned_sweep(study: StudySpec, plan: Plan) -> dict[str, Any] | None:
         "design": study.sweep.design,
         "method": study.sweep.method,
         "axes": [
-            {"name": axis, "key": study.sweep.axes[axis].key, "levels": list(levels), "centre": next(iter(levels))}
-            for axis, levels in seen.items()
+            {"name": name, "key": axis.key, "levels": list(seen[name]), "centre": next(iter(seen[name]))}
+            for name, axis in study.sweep.axes.items()
+            if name in seen  # training seeds are no levels
         ],
         "blocks": [vars(block) | {"methods": list(block.methods)} for block in blocks(study.model_dump(mode="json"))],
         "variants": len(study.methods),

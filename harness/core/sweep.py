@@ -70,7 +70,7 @@ def level_label(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, int | float):
         short = f"{value:g}"
-        return re.sub(r"e\+0*", "e", short if float(short) == value else str(value))
+        return re.sub(r"e\+?(-?)0*", r"e\1", short if float(short) == value else str(value))
     parts = [f"{key}-{inner}" for key, inner in value.items()] if isinstance(value, Mapping) else value
     text = "-".join(map(str, parts)) if isinstance(parts, list) else str(parts)
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")[-_LONGEST_LABEL:].strip("-") or "empty"

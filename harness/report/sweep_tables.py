@@ -144,21 +144,23 @@ def frame(sweep: Row) -> pd.DataFrame:
         for part in PARTS:
             for row in measured[part]:
                 low, high = row["interval"] or (None, None)
-                what = _what(part, row)
                 values = {key: row.get(key) for key in _KEYS} | ({"effect": row["slope"]} if part == "scaling" else {})
-                found.append({"measure": measured["measure"], "table": part, "what": what, **values, "low": low, "high": high})
+                found.append({"measure": measured["measure"], "table": part, "what": _what(part, row), **values, "low": low, "high": high})
     return pd.DataFrame(found)
 
 
 def _what(part: str, row: Row) -> str:
-    """What a row of a table is about."""
-    if part == "ablation":
-        return str(row["variant"])
-    if part == "main_effects":
-        return f"{row['axis']}={row['level']}"
-    if part == "interactions":
-        return f"{row['first']}={row['first_level']} x {row['second']}={row['second_level']}"
-    return str(row["method"]) if part == "scaling" else f"{row['first']} - {row['second']}"
+    """What a row is about, on one line."""
+    match part:
+        case "ablation":
+            return str(row["variant"])
+        case "main_effects":
+            return f"{row['axis']}={row['level']}"
+        case "interactions":
+            return f"{row['first']}={row['first_level']} x {row['second']}={row['second_level']}"
+        case "scaling":
+            return str(row["method"])
+    return f"{row['first']} - {row['second']}"
 
 
 def files(sweep: Row | None, *, latex_escaped: Callable[[str], str]) -> dict[str, str]:

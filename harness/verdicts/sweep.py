@@ -228,6 +228,7 @@ class _Analysis:
         for curve, weights in slopes.items():
             arms = sorted(by_curve[curve], key=lambda arm: arm.train_flops)
             row, _ = self._estimated({"method": curve, "points": [self._point(arm) for arm in arms]}, weights)
+            del row["p_value"]
             curves.append({"slope": row.pop("effect"), **row})
         differences = []
         for one, two in combinations(slopes, 2):
@@ -243,6 +244,7 @@ class _Analysis:
         """A method's mean score at one budget, over its own seeds."""
         row, found = self._estimated({"label": arm.label, "train_flops": arm.train_flops}, {arm.label: 1.0})
         row["value"] = row.pop("effect")
+        del row["p_value"]  # that a score is not 0 is no finding
         if found is not None and row["interval"] is not None and 0 <= found.estimate <= 1:
             row["interval"] = [max(0.0, row["interval"][0]), min(1.0, row["interval"][1])]
         return row

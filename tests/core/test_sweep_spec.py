@@ -132,7 +132,8 @@ def test_blocks_hold_what_may_be_compared(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(2e12, "2e12"), (1e-05, "1e-05"), (64, "64"), (True, "true"), (None, "none"), (0.1234567, "0.1234567"), ("hub:org/m@x", "hub-org-m-x"),
+    [(2e12, "2e12"), (1e-05, "1e-5"), (4e8, "4e8"), (1e10, "1e10"),
+     (64, "64"), (True, "true"), (None, "none"), (0.1234567, "0.1234567"), ("hub:org/m@x", "hub-org-m-x"),
      (["a", "b"], "a-b"), ({"kind": "full"}, "kind-full"), ("../..", "..-.."), ("fixed:deepen", "fixed-deepen"), ("é", "empty")],
 )  # fmt: skip
 def test_levels_are_safe_in_file_names_and_addresses(value: Any, text: str) -> None:

@@ -27,7 +27,7 @@ from harness.core.store import RunStore
 from harness.study.executor import LocalExecutor, _Worker
 from harness.study.plan import Stage
 from harness.study.progress import ProgressWriter, read_progress
-from harness.study.worker import StageResult, _attempt, is_out_of_memory
+from harness.study.worker import StageResult, attempt, is_out_of_memory
 from tests.study.conftest import wait_until
 
 FEATHER = Path(__file__).parent / "feather"
@@ -373,7 +373,7 @@ def attempt_of(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> StageRe
     trial.run_stage = run_stage
     monkeypatch.setitem(sys.modules, "harness.study.trial", trial)
     task: Any = SimpleNamespace(stage=Stage("abc", "train", "a", 0, (), {}))
-    return _attempt(task)
+    return attempt(task)
 
 
 def test_what_a_stage_raises_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
