@@ -323,6 +323,7 @@ def test_ready_stages_of_one_kind_are_one_array_with_the_given_options(
     assert store.meta("e")["environment"]["OMP_NUM_THREADS"] == "3"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ray", pytest.param("slurm", marks=pytest.mark.slow)])
 def test_a_study_has_the_same_scores_to_the_last_bit(
     name: str, workplace: Workplace, reference: Path, request: pytest.FixtureRequest
