@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -365,21 +365,18 @@ def test_a_stage_out_of_memory_goes_to_a_fresh_worker(store: RunStore) -> None:
     assert (ended.result, ended.again, ended.death) == (None, True, "it ran out of memory (MemoryError:)")
 
 
-def attempt_of(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> StageResult:
-    def run_stage(task: object) -> None:
+def attempt_of(error: BaseException) -> StageResult:
+    def run() -> dict[str, Any]:
         raise error
 
-    trial: Any = ModuleType("harness.study.trial")
-    trial.run_stage = run_stage
-    monkeypatch.setitem(sys.modules, "harness.study.trial", trial)
-    task: Any = SimpleNamespace(stage=Stage("abc", "train", "a", 0, (), {}))
+    task: Any = SimpleNamespace(stage=Stage("abc", "train", "a", 0, (), {}), run=run)
     return attempt(task)
 
 
-def test_what_a_stage_raises_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    short = attempt_of(monkeypatch, MemoryError())
+def test_what_a_stage_raises_is_told_apart() -> None:
+    short = attempt_of(MemoryError())
     assert (short.out_of_memory, short.disk_full) == (True, False)
-    full = attempt_of(monkeypatch, OSError(errno.ENOSPC, "x"))
+    full = attempt_of(OSError(errno.ENOSPC, "x"))
     assert (full.out_of_memory, full.disk_full) == (False, True)
     assert is_out_of_memory(RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to"))
     assert not is_out_of_memory(RuntimeError("the memory of the student"))
@@ -388,7 +385,7 @@ def test_what_a_stage_raises_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_stage_fails_in_words_even_where_its_log_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     with Path("/dev/full").open("w") as full:
         monkeypatch.setattr(sys, "stdout", full)
-        result = attempt_of(monkeypatch, RuntimeError("why"))
+        result = attempt_of(RuntimeError("why"))
         monkeypatch.undo()
         assert result.disk_full
         os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
