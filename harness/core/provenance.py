@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.core.store import file_sha256
 
-STAGE_SCHEMA = 1
+STAGE_SCHEMA = 2
 """Raised whenever our own code changes what a stage computes or how it is stored: stages of another schema are not reused."""
 
 DETERMINING = ("torch", "transformers", "trl", "peft", "lm-eval", "reasoning-gym")
