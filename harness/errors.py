@@ -8,6 +8,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_SHORT = 60
+"""Characters of a list of valid names that is shown beside a guess."""
+
 
 class SelfteachError(Exception):
     """Root of every error that is the user's or the machine's, not a bug."""
@@ -34,7 +37,10 @@ class SpecError(SelfteachError, ValueError):
         near = difflib.get_close_matches(str(value if value is not None else key), names, n=1, cutoff=0.5)
         where = ": ".join(str(part) for part in (file, key) if part)
         got = f" (got {value!r})" if value is not None else ""
-        hint = f" Did you mean {near[0]!r}?" if near else (f" Valid: {', '.join(names)}." if names else "")
+        listed = ", ".join(names)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        if names and (not near or (len(names) > 1 and len(listed) <= _SHORT)):
+            hint += f" Valid: {listed}."
         end = "" if not got and expected.endswith((".", "?")) else "."
         super().__init__(f"{where + ': ' if where else ''}{expected}{got}{end}{hint}")
 

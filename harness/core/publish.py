@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 
 from harness.core.published import MODEL, TEXT, TEXT_COLUMNS, TEXTS, WEIGHTS, is_published
 from harness.core.results import load_run
@@ -54,7 +56,8 @@ def publish_run(run_dir: Path, out: Path, *, partial: bool, conclude: Callable[[
         raise SpecError("nothing is scored in this run yet", value=str(run_dir))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        place = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
+        _remove_leftovers(out)
+        place = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-{os.getpid()}-"))
     except OSError as error:
         raise StoreError(f"cannot write to {out.parent}: {error.strerror or error}") from error
     try:
@@ -79,10 +82,24 @@ def publish_run(run_dir: Path, out: Path, *, partial: bool, conclude: Callable[[
     return summary
 
 
+def _remove_leftovers(out: Path) -> None:
+    """What killed processes left of earlier attempts at `out`."""
+    for path in out.parent.glob(f".{glob.escape(out.name)}-*-*"):
+        pid = path.name.removeprefix(f".{out.name}-").partition("-")[0]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def _check(study: dict[str, Any], store: RunStore, out: Path, partial: bool) -> list[str]:
     """Names of the stages that are not finished."""
-    if out.exists():
+    try:
+        taken = out.exists()
+    except OSError as error:
+        raise SpecError(f"cannot be a folder: {error.strerror}", key="--out", value=str(out)) from error
+    if taken:
         raise SpecError("expected a folder that does not exist yet", key="--out", value=str(out))
+    if out.resolve().is_relative_to(store.root.resolve()):
+        raise SpecError("expected a folder outside the run", key="--out", value=str(out))
     if is_published(study):
         raise SpecError("this run is published already; copy its folder", value=str(store.root))
     missing = [

@@ -43,9 +43,10 @@ class RunStore:
         """Makes the folder and holds its lock; leftovers of killed runs are removed first.
 
         Raises:
-            StoreError: another process holds the lock (named by its pid), or the folder cannot be made.
+            StoreError: another process holds the lock (named by its pid), the folder cannot be made, or it holds something else.
         """
         try:
+            self._refuse_other_content()
             self.make()
             lock = (self.root / "lock").open("a+")
         except OSError as error:
@@ -65,6 +66,14 @@ class RunStore:
                 yield
             finally:
                 self._clean()
+
+    def _refuse_other_content(self) -> None:
+        """A run goes into a folder of its own: a model's or a user's files are not to be mixed with it."""
+        if not self.root.is_dir() or self.stages.is_dir() or (self.root / "study.json").exists():
+            return
+        others = sorted(path.name for path in self.root.iterdir() if path.name != "lock" and not path.name.startswith("."))
+        if others:
+            raise StoreError(f"{self.root} is no run folder and not empty ({others[0]}, ...); name another, or one that does not exist yet")
 
     def make(self) -> None:
         """Makes the folders that workers write into."""
@@ -275,8 +284,9 @@ def find_run(place: Path | str) -> Path:
     """
     given = Path(place)
     for candidate in (given, Path("results/runs") / given):
-        if (candidate / "study.json").exists() or (candidate / "stages").is_dir():
-            return candidate
+        with suppress(OSError):  # a name too long to be a file's
+            if (candidate / "study.json").exists() or (candidate / "stages").is_dir():
+                return candidate
     runs = [path.parent.name for path in Path("results/runs").glob("*/study.json")]
     raise SpecError("no such run; give its folder or the study's name", value=str(place), valid=runs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import types
 import typing
@@ -36,10 +37,11 @@ class YamlFile:
         try:
             text = self.path.read_text(encoding="utf-8")
         except FileNotFoundError:
-            near = [str(path) for path in self.path.parent.glob("*.y*ml")] if self.path.parent.is_dir() else []
-            raise SpecError(f"no such {self.kind} file", value=str(self.path), valid=near) from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise SpecError(f"cannot be read: {error}", file=self.path) from error
+            raise SpecError(f"no such {self.kind} file", value=str(self.path), valid=self._near()) from None
+        except UnicodeDecodeError as error:
+            raise SpecError("not a text file", file=self.path) from error
+        except OSError as error:
+            raise SpecError(f"cannot be read: {error.strerror}", file=self.path) from error
         try:
             root = yaml.compose(text, Loader=_Loader)
             if root is None:
@@ -62,6 +64,11 @@ class YamlFile:
             raise
         except ValueError as error:  # what a tag such as !!int makes of its text
             raise SpecError(f"not valid YAML: {error}", file=self.path) from error
+
+    def _near(self) -> list[str]:
+        """Of the YAML files beside a missing one, the one with the nearest name."""
+        beside = {path.stem: str(path) for path in self.path.parent.glob("*.y*ml")} if self.path.parent.is_dir() else {}
+        return [beside[stem] for stem in difflib.get_close_matches(self.path.stem, beside, n=1)]
 
     def _note_lines(self, node: yaml.Node, location: Location) -> None:
         self.lines[location] = node.start_mark.line + 1

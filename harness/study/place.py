@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -51,8 +52,8 @@ class Place:
                 raise SpecError(f"goes with --executor {wanted} only", key=name, value=value)
         if share and not address:
             raise SpecError("goes with --address only: a cluster of this machine's own sees the run's folder", key="--share", value=share)
-        if address and address.startswith("ray://"):
-            raise SpecError("expected host:port of the cluster's head (6379 by default)", key="--address", value=address)
+        if address and not re.fullmatch(r"auto|[^\s/:]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}", address):
+            raise SpecError("expected host:port of the cluster's head (6379 by default), or auto", key="--address", value=address)
         remote = bool(address) or executor == "slurm"
         if remote and gpus not in ("auto", "none"):
             instead = "with Slurm say --slurm gres=gpu:1" if executor == "slurm" else "the cluster gives each stage one"
@@ -75,8 +76,16 @@ class Place:
         return self.executor == "slurm" or self.address is not None
 
     def found(self) -> Place:
-        """The same with the GPUs that torch can use here, if they are to be looked for."""
-        return self if self.gpus is not None else replace(self, gpus=usable_gpus())
+        """The same with the GPUs that torch can use here, if they are to be looked for.
+
+        Raises:
+            SpecError: GPUs are named, and torch can use none here.
+        """
+        if self.gpus is None:
+            return replace(self, gpus=usable_gpus())
+        if self.gpus and not usable_gpus():
+            raise SpecError("PyTorch can use no GPU here; `selfteach doctor` says more", key="--gpus", value=",".join(self.gpus))
+        return self
 
     def check(self) -> None:
         """Raises:

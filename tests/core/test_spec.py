@@ -206,8 +206,20 @@ def test_a_missing_file_names_the_nearest_one(tmp_path: Path) -> None:
     write(tmp_path, GOOD)
     with pytest.raises(SpecError, match=r"no such study file.*Did you mean '.*study\.yaml'"):
         load_study(tmp_path / "stduy.yaml")
-    with pytest.raises(SpecError, match="cannot be read"):
+    with pytest.raises(SpecError, match="no such study file") as caught:
+        load_study(tmp_path / "board.yaml")
+    assert "study.yaml" not in str(caught.value), "a name with nothing in common is no guess"
+    with pytest.raises(SpecError, match=r": cannot be read: Is a directory\.$"):
         load_study(tmp_path)
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\xbc")
+    with pytest.raises(SpecError, match=r"binary\.yaml: not a text file\.$"):
+        load_study(tmp_path / "binary.yaml")
+
+
+def test_a_guess_does_not_hide_a_short_list() -> None:
+    assert str(SpecError("unknown", value="nonsense", valid=["none", "wandb"])).endswith("Did you mean 'none'? Valid: none, wandb.")
+    many = [f"name-{index:02}" for index in range(20)]
+    assert str(SpecError("unknown", value="name-07x", valid=many)).endswith("Did you mean 'name-07'?")
 
 
 def test_locations_read_as_users_write_them() -> None:

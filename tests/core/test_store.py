@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from harness.core.store import RunStore, is_disk_full, write_text
-from harness.errors import StoreError
+from harness.core.store import RunStore, find_run, is_disk_full, write_text
+from harness.errors import SpecError, StoreError
 
 
 def fill(folder: Path) -> dict[str, Any]:
@@ -70,6 +70,18 @@ def test_a_changed_meta_is_found(store: RunStore) -> None:
     path.write_text("{")
     with pytest.raises(StoreError, match="cannot be read"):
         store.verify("abc")
+
+
+def test_a_run_is_not_mixed_with_other_files(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_text("x")
+    with pytest.raises(StoreError, match=r"no run folder and not empty \(model\.safetensors"), RunStore(tmp_path).locked():
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_name_that_no_file_can_have_is_no_run() -> None:
+    with pytest.raises(SpecError, match="no such run"):
+        find_run("a" * 300)
 
 
 def test_a_discarded_stage_can_be_written_again(store: RunStore) -> None:

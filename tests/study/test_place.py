@@ -38,6 +38,7 @@ def place(executor: str = "local", **options: Any) -> Place:
         ("slurm", {"share": "file:///x"}, "--share: goes with --executor ray only"),
         ("ray", {"share": "file:///x"}, "--share: goes with --address only"),
         ("ray", {"address": "ray://h:10001"}, "expected host:port"),
+        ("ray", {"address": "nonsense"}, "--address: expected host:port"),
         ("ray", {"address": "h:1", "gpus": "0,1"}, "--gpus: ids are for this machine's GPUs"),
         ("slurm", {"gpus": "0"}, "--slurm gres=gpu:1"),
         ("local", {"gpus": "0,,1"}, "--gpus: expected auto, none, or different ids"),
@@ -69,6 +70,8 @@ def test_gpus_are_those_given_or_those_that_torch_sees(monkeypatch: pytest.Monke
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert place().found().gpus == ()
+    with pytest.raises(SpecError, match="--gpus: PyTorch can use no GPU here"):
+        place(gpus="5").found()
 
 
 def test_one_worker_for_each_gpu_else_for_each_core() -> None:

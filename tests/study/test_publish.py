@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import platform
 import shutil
+import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -140,6 +142,20 @@ def test_a_run_is_published_whole_once_and_undamaged(reference: Path, workplace:
     with pytest.raises(SpecError, match="published already"):
         publish_run(out, workplace.root / "again", partial=True, conclude=never)
     assert not [path for path in workplace.root.iterdir() if path.name.startswith(".out")]
+
+
+def test_what_a_killed_process_left_is_removed_and_the_run_is_no_place_for_it(reference: Path, workplace: Workplace) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    dead, mine = (workplace.root / f".pub-{pid}-abc" for pid in (ended.pid, os.getpid()))
+    for folder in (dead, mine):
+        folder.mkdir()
+    publish_run(reference, workplace.root / "pub", partial=False, conclude=lambda folder: None)
+    assert (dead.exists(), mine.exists()) == (False, True)
+    with pytest.raises(SpecError, match="--out: expected a folder outside the run"):
+        publish_run(reference, reference / "pub", partial=False, conclude=lambda folder: None)
+    with pytest.raises(SpecError, match="--out: cannot be a folder: File name too long"):
+        publish_run(reference, workplace.root / ("a" * 300), partial=False, conclude=lambda folder: None)
 
 
 def test_a_trace_that_is_left_stops_publishing(reference: Path, workplace: Workplace) -> None:
