@@ -99,8 +99,7 @@ def report_command(place: str, *, open_page: bool, as_json: bool) -> None:
         SpecError: there is no such run, or nothing in it is scored yet.
         StoreError: it is in use or damaged, or the disk is full.
     """
-    from harness.cli.conclude import conclude
-    from harness.report.tables import export_tables
+    from harness.cli.conclude import conclude_with_tables
     from harness.study.schedule import disk_full_message
 
     run_dir = find_run(place)
@@ -109,8 +108,7 @@ def report_command(place: str, *, open_page: bool, as_json: bool) -> None:
     writer = console(stderr=as_json)
     try:
         with RunStore(run_dir).locked():
-            page = conclude(run_dir)
-            tables = export_tables(run_dir)
+            page, tables = conclude_with_tables(run_dir)
     except OSError as error:
         if is_disk_full(error):
             raise StoreError(disk_full_message(run_dir)) from error
