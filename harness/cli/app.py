@@ -58,6 +58,7 @@ ThreadsOption = Annotated[
     "docs/executors.md says when to use which. Stopped or killed, it continues with the same command. " + EXIT_CODES
 )
 def run(
+    context: typer.Context,
     study: StudyArgument,
     workers: WorkersOption = None,
     threads: ThreadsOption = None,
@@ -89,10 +90,20 @@ def run(
 ) -> None:
     """Train, score, judge and report a study; finished stages are reused."""
     from harness.cli.commands import run_command
+    from harness.cli.given import command_line
     from harness.study.place import Place
 
     place = Place.of(executor, workers=workers, gpus=gpus, address=address, share=share, slurm=slurm or [])
-    run_command(study, workers=workers, threads=threads, place=place, out=out, as_json=as_json, report_to=report_to)
+    run_command(
+        study,
+        workers=workers,
+        threads=threads,
+        place=place,
+        out=out,
+        as_json=as_json,
+        report_to=report_to,
+        command=command_line(context),
+    )
 
 
 @app.command(

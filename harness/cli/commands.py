@@ -29,12 +29,21 @@ BOARD_COLUMNS = ("rank", "method", "score", "95 % interval", "seeds x items", "t
 
 
 def run_command(
-    path: Path, *, workers: int | None, threads: int | None, place: Place, out: Path | None, as_json: bool, report_to: str = "none"
+    path: Path,
+    *,
+    workers: int | None,
+    threads: int | None,
+    place: Place,
+    out: Path | None,
+    as_json: bool,
+    report_to: str,
+    command: str,
 ) -> None:
     """Runs a study and prints what came of it.
 
     Args:
         report_to: trackers, separated by commas.
+        command: what was typed, for the run's record.
     Raises:
         SpecError: a mistake in the study, or a tracker that is unknown or not installed.
         StageFailed: a stage failed; the rest was judged and reported.
@@ -60,6 +69,7 @@ def run_command(
             conclude=conclude,
             place=place,
             report_to=trackers,
+            command=command,
         )
     if as_json:
         print_json({**vars(summary), "results": _conclusions(load_run(summary.run_dir))})
