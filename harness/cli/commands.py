@@ -29,12 +29,21 @@ BOARD_COLUMNS = ("rank", "method", "score", "95 % interval", "seeds x items", "t
 
 
 def run_command(
-    path: Path, *, workers: int | None, threads: int | None, place: Place, out: Path | None, as_json: bool, report_to: str = "none"
+    path: Path,
+    *,
+    workers: int | None,
+    threads: int | None,
+    place: Place,
+    out: Path | None,
+    as_json: bool,
+    report_to: str,
+    command: str,
 ) -> None:
     """Runs a study and prints what came of it.
 
     Args:
         report_to: trackers, separated by commas.
+        command: what was typed, for the run's record.
     Raises:
         SpecError: a mistake in the study, or a tracker that is unknown or not installed.
         StageFailed: a stage failed; the rest was judged and reported.
@@ -60,6 +69,7 @@ def run_command(
             conclude=conclude,
             place=place,
             report_to=trackers,
+            command=command,
         )
     if as_json:
         print_json({**vars(summary), "results": _conclusions(load_run(summary.run_dir))})
@@ -99,8 +109,7 @@ def report_command(place: str, *, open_page: bool, as_json: bool) -> None:
         SpecError: there is no such run, or nothing in it is scored yet.
         StoreError: it is in use or damaged, or the disk is full.
     """
-    from harness.cli.conclude import conclude
-    from harness.report.tables import export_tables
+    from harness.cli.conclude import conclude_with_tables
     from harness.study.schedule import disk_full_message
 
     run_dir = find_run(place)
@@ -109,8 +118,7 @@ def report_command(place: str, *, open_page: bool, as_json: bool) -> None:
     writer = console(stderr=as_json)
     try:
         with RunStore(run_dir).locked():
-            page = conclude(run_dir)
-            tables = export_tables(run_dir)
+            page, tables = conclude_with_tables(run_dir)
     except OSError as error:
         if is_disk_full(error):
             raise StoreError(disk_full_message(run_dir)) from error

@@ -1,4 +1,4 @@
-"""The end of a run: verdicts, leaderboard and report from whatever stages are finished."""
+"""The end of a run: verdicts, leaderboard, report and tables from whatever stages are finished."""
 
 from __future__ import annotations
 
@@ -11,14 +11,29 @@ from harness.verdicts.claims import load_claims
 
 
 def conclude(run_dir: Path) -> Path:
-    """Writes verdicts.json, leaderboard.json and report.html; returns the report's path.
+    """Writes verdicts.json, leaderboard.json and report.html; returns the report's path."""
+    from harness.report.page import render
+
+    judge_and_rank(run_dir)
+    return render(run_dir)
+
+
+def conclude_with_tables(run_dir: Path) -> tuple[Path, list[Path]]:
+    """Writes what `conclude` does and the report's tables as files; returns the report's path and the tables'."""
+    from harness.report.page import render_with_tables
+
+    judge_and_rank(run_dir)
+    return render_with_tables(run_dir)
+
+
+def judge_and_rank(run_dir: Path) -> None:
+    """Writes verdicts.json and leaderboard.json.
 
     The leaderboard is written with the rankings at equal spend on each axis ("axes"), the costs at equal quality ("equal_quality"), the
     differences on task families left out of training ("folds"), the front of cost and quality ("front") and scores along the runs
     ("tracks"), all at the study's own budget and student; and what a sweep found ("sweep").
     """
     from harness.core.blocks import blocks
-    from harness.report.page import render
     from harness.verdicts.axes import axes_table
     from harness.verdicts.equal_quality import equal_quality_table
     from harness.verdicts.evidence import checksums
@@ -46,4 +61,3 @@ def conclude(run_dir: Path) -> Path:
     if results.study.get("sweep"):
         along["sweep"] = sweep_tables(results, tasks)
     write_json(run_dir / "leaderboard.json", board | along)
-    return render(run_dir)

@@ -16,14 +16,9 @@ def publish_command(place: str, *, out: Path, partial: bool, as_json: bool) -> N
         SpecError: no such run, `out` exists, or the run is not finished.
         StoreError: a stage is damaged, or a file would say where the run was made.
     """
-    from harness.cli.conclude import conclude
-    from harness.report.tables import export_tables
+    from harness.cli.conclude import conclude_with_tables
 
-    def judged(folder: Path) -> None:
-        conclude(folder)
-        export_tables(folder)
-
-    found = publish_run(find_run(place), out, partial=partial, conclude=judged)
+    found = publish_run(find_run(place), out, partial=partial, conclude=conclude_with_tables)
     if as_json:
         print_json(vars(found))
         return

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from harness.cli.text import console, print_json, print_table, say
+from harness.core.blocks import budgets
 from harness.core.store import RunStore, computed, find_run
 from harness.study.progress import amount_note, as_rows, duration, read_progress
 
@@ -78,8 +79,9 @@ def run_state(store: RunStore) -> dict[str, Any]:
     states |= {row.stage: "running" for row in running if states.get(row.stage) == "to do"}
     states |= {event["stage"]: "failed" for event in failed}
     spends = {stage: _spend(store, stage, ended.get(stage)) for stage in finished if planned[stage]["kind"] in ("train", "prepare")}
+    own, elsewhere = float(study["budget"]["train_flops"]), budgets(study)
     trials = [
-        _trial(trial, seed, states, spends, float(study["budget"]["train_flops"]))
+        _trial(trial, seed, states, spends, elsewhere.get(trial["label"], own))
         for trial in sorted(plan["trials"], key=lambda trial: trial.get("fold") is not None)
         for seed in (study["seeds"] if trial["seedless"] else [trial["seed"]])
     ]

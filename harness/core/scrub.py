@@ -1,8 +1,8 @@
 """What in a run's files says where it was made, how it is taken out, and the search that nothing was missed.
 
 The rule, in one place (docs/leaderboards.md repeats it): the hashed host name goes; an absolute path becomes `<path>/` and its last part;
-a student that was a folder, `file:/somewhere/name`, becomes `file:name`. Texts of items and models are left as they are: they are data.
-Processor, memory, system and package versions stay, because results depend on them.
+a student that was a folder, `file:/somewhere/name`, becomes `file:name`; a cluster's address in a command becomes `<host>`. Texts of items
+and models are left as they are: they are data. Processor, memory, system and package versions stay, because results depend on them.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ RULE = (
     "item texts, replies and self-made instructions unchanged"
 )
 _DROPPED = frozenset({"host"})
+_ADDRESS = re.compile(r"(--address[ =])[^\s<]+")
 _ROOTS = "home|Users|root|tmp|var|work|mnt|data|opt|scratch|private|srv|usr|workspace|content|lustre|gpfs"
 _ABSOLUTE = re.compile(rf"(?<![\w.<>/])(?:/(?:{_ROOTS})(?:/[^\s\"'`,;:)\]]*)?|[A-Za-z]:\\[^\s\"'`,;)\]]+)")
+_FILE_URI = re.compile(r"file:///[^\s\"'`,;)\]]*")
 _SHORTEST = 4
 """A host name or path shorter than this occurs by chance."""
 
@@ -40,6 +42,7 @@ def scrubbed_text(text: str) -> str:
     """`text` with absolute paths cut to their last part."""
     if text.startswith("file:"):
         return f"file:{_last(text.removeprefix('file:'))}"
+    text = _FILE_URI.sub(lambda match: f"file://<path>/{_last(match.group())}", _ADDRESS.sub(r"\1<host>", text))
     return _ABSOLUTE.sub(lambda match: f"<path>/{_last(match.group())}", text)
 
 

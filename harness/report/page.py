@@ -15,7 +15,7 @@ from markupsafe import Markup
 from harness.core.results import RunResults, load_run
 from harness.core.store import write_text
 from harness.report import charts, instructions, numbers, samples, sections, views
-from harness.report.tables import page_files
+from harness.report.tables import Files, page_files, write_tables
 from harness.report.text import finalize, packed, script_json, shorten
 
 SECTIONS = (
@@ -47,8 +47,22 @@ def render(run_dir: Path, out: Path | None = None) -> Path:
     return path
 
 
+def render_with_tables(run_dir: Path) -> tuple[Path, list[Path]]:
+    """Writes the report and its tables as files beside it, from one drawing of the charts; returns the report's path and the tables'."""
+    run = load_run(run_dir)
+    text, files = _page_and_files(run)
+    path = run_dir / "report.html"
+    write_text(path, text)
+    return path, write_tables(run_dir, run, files)
+
+
 def page(run: RunResults) -> str:
     """The report of `run` as HTML."""
+    return _page_and_files(run)[0]
+
+
+def _page_and_files(run: RunResults) -> tuple[str, Files]:
+    """The report as HTML, and each of its tables in every format."""
     environment = _environment()
     methods = views.method_order(run.trials, run.leaderboard)
     palette = charts.Palette(methods)
@@ -57,10 +71,11 @@ def page(run: RunResults) -> str:
     context["browser"] = _browser(run, methods)
     made = instructions.browser(run.corpora)
     context["made"] = made | {"json": script_json(made["packed"])}
-    context["table_files"] = script_json(packed(page_files(context, run)))
+    files = page_files(context, run)
+    context["table_files"] = script_json(packed(files))
     script = "".join(map(_asset, SCRIPTS))
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    return environment.get_template("report.html.j2").render(
+    text = environment.get_template("report.html.j2").render(
         context,
         m=macros,
         palette=palette,
@@ -69,6 +84,7 @@ def page(run: RunResults) -> str:
         script=Markup(script),
         script_hash=f"sha256-{digest}",
     )
+    return text, files
 
 
 def _environment() -> jinja2.Environment:

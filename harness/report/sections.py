@@ -11,12 +11,15 @@ from typing import Any
 
 from markupsafe import Markup
 
+from harness.core.blocks import blocks
 from harness.core.journal import Journal
 from harness.core.results import RunResults
 from harness.report import boards, cards, charts, curves, front, holistic, numbers, robustness, spending, sweep, views
 from harness.report.table import Table
 
 Row = dict[str, Any]
+OF_ONE_BLOCK = ("leaderboard", "tasks", "robustness", "robustness_pairs", "front", "tracks", "axes", "equal_quality", "folds")
+"""Tables that compare methods: in a sweep over budgets or students they hold the runs at the study's own."""
 
 
 def context(run: RunResults, methods: Sequence[str], palette: charts.Palette) -> Row:
@@ -55,8 +58,8 @@ def context(run: RunResults, methods: Sequence[str], palette: charts.Palette) ->
         | holistic.context(run, methods)
         | sweep.context(run.leaderboard)
     )
-    found_basis = basis(run)
-    return {key: with_basis(value, found_basis) for key, value in whole.items()} | {"basis": found_basis}
+    found_basis, covered = basis(run), coverage(run.study)
+    return {key: with_basis(value, found_basis, covered) for key, value in whole.items()} | {"basis": found_basis}
 
 
 def _phase_chart(run: RunResults) -> Markup | str:
@@ -78,6 +81,13 @@ def basis(run: RunResults) -> str:
         f"commit {str(commit)[:10]}" if commit else "",
     ]
     return "Basis: " + " · ".join(filter(None, parts)) + "."
+
+
+def coverage(study: Mapping[str, Any]) -> str:
+    """Which runs of a sweep over budgets or students the tables of one block cover; nothing where there is one block only."""
+    own, *others = blocks(study)
+    names = "; ".join(block.name for block in others)
+    return f"Covers the runs at {own.name} alone, the study's own; not those at {names}." if names else ""
 
 
 def lookup(value: Any, *names: str) -> Any:
@@ -194,10 +204,11 @@ def tables(context: Mapping[str, Any]) -> list[Table]:
     return found
 
 
-def with_basis(value: Any, basis: str) -> Any:
-    """`value` with what the numbers rest on written into every table in it."""
+def with_basis(value: Any, basis: str, covered: str = "") -> Any:
+    """`value` with what the numbers rest on written into every table in it, and `covered` into the captions of tables of one block."""
     if isinstance(value, Table):
-        return replace(value, basis=basis)
+        caption = f"{value.caption} {covered}" if covered and value.name in OF_ONE_BLOCK else value.caption
+        return replace(value, caption=caption, basis=basis)
     if isinstance(value, dict):
-        return {key: with_basis(inner, basis) for key, inner in value.items()}
-    return [with_basis(inner, basis) for inner in value] if isinstance(value, list) else value
+        return {key: with_basis(inner, basis, covered) for key, inner in value.items()}
+    return [with_basis(inner, basis, covered) for inner in value] if isinstance(value, list) else value

@@ -26,7 +26,7 @@ def context(run: RunResults) -> Row:
     pairs = _pairs(board.get("equal_quality") or [])
     tuned = _tuned(run.tuned)
     return {
-        "budget": next((row["budget_flops"] for row in spend), None),
+        "budgets": sorted({float(row["budget_flops"]) for row in spend if not numbers.absent(row["budget_flops"])}),
         "audit_table": _audit(spend) if spend else None,
         "trainings_table": _trainings(spend) if spend else None,
         "accounts_table": _accounts(run),

@@ -8,13 +8,16 @@ from typing import Any
 import pandas as pd
 
 from harness.core.corpus import encodable
-from harness.core.results import RunResults, load_run
+from harness.core.results import RunResults
 from harness.core.store import write_text
-from harness.report import charts, sections, sweep_tables, views
+from harness.report import sections, sweep_tables
 from harness.report.boards import leaderboard_table
 from harness.report.spending import phase_markdown
 from harness.report.table import as_latex, as_markdown, csv_text, files, latex_escaped
 from harness.report.views import phase_shares
+
+Files = dict[str, dict[str, str]]
+"""Text of each table by name, then by the ending of its file."""
 
 
 def leaderboard_frame(leaderboard: dict[str, Any]) -> pd.DataFrame:
@@ -59,7 +62,7 @@ def latex(leaderboard: dict[str, Any]) -> str:
     return as_latex(leaderboard_table(leaderboard))
 
 
-def page_files(context: dict[str, Any], run: RunResults) -> dict[str, dict[str, str]]:
+def page_files(context: dict[str, Any], run: RunResults) -> Files:
     """Every table of the page in every format, by name; the leaderboard's and the readings' CSV have more columns than the page shows."""
     found = {table.name: files(table) for table in sections.tables(context)}
     if "leaderboard" in found:
@@ -69,25 +72,26 @@ def page_files(context: dict[str, Any], run: RunResults) -> dict[str, dict[str, 
     return found
 
 
-def export_tables(run_dir: Path) -> list[Path]:
+def write_tables(run_dir: Path, run: RunResults, made: Files) -> list[Path]:
     """Writes every table of the report into the run's folder; returns the paths.
 
     leaderboard.{csv,md,tex}, verdicts.csv, phases.md (where the compute went) and, of a sweep, sweep.{csv,md,tex} lie in the folder itself,
     all others in tables/.
+
+    Args:
+        made: what `page_files` gives.
     """
-    run = load_run(run_dir)
-    methods = views.method_order(run.trials, run.leaderboard)
-    pages = page_files(sections.context(run, methods, charts.Palette(methods)), run)
     contents = {
         "leaderboard.csv": safe_csv(leaderboard_frame(run.leaderboard)),
         "leaderboard.md": markdown(run.leaderboard),
         "leaderboard.tex": latex(run.leaderboard),
-        **{f"leaderboard.{ending}": text for ending, text in pages.pop("leaderboard", {}).items()},
+        **{f"leaderboard.{ending}": text for ending, text in made.get("leaderboard", {}).items()},
         "verdicts.csv": safe_csv(verdict_frame(run.verdicts)),
         "phases.md": phase_markdown(phase_shares(run.ledger)),
     }
     contents |= sweep_tables.files(run.leaderboard.get("sweep"), latex_escaped=latex_escaped)
-    contents |= {f"tables/{name}.{ending}": text for name, made in pages.items() for ending, text in made.items()}
+    others = {name: forms for name, forms in made.items() if name != "leaderboard"}
+    contents |= {f"tables/{name}.{ending}": text for name, forms in others.items() for ending, text in forms.items()}
     (run_dir / "tables").mkdir(exist_ok=True)
     for name, text in contents.items():
         write_text(run_dir / name, text)

@@ -86,6 +86,10 @@ class RunDisplay:
         if retry:
             self._say(f"{stage.name}: {reason}; trying once more")
 
+    def retried(self, stage: Stage, reason: str) -> None:
+        self._store.journal.append("stage_killed", stage=stage.id, reason=reason, retry=True)
+        self._say(f"{stage.name}: {reason}; it was tried once more")
+
     def failed(self, stage: Stage, message: str, log: Path) -> None:
         self._store.journal.append("stage_failed", stage=stage.id, kind=stage.kind, label=stage.label, seed=stage.seed, error=message)
         self._close(stage)

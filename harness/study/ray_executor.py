@@ -1,4 +1,7 @@
-"""Stages as Ray tasks: on a cluster of this machine's own, or on one that runs already. Lost workers and nodes are Ray's to retry."""
+"""Stages as Ray tasks: on a cluster of this machine's own, or on one that runs already. Lost workers and nodes are Ray's to retry.
+
+Ray tells a driver nothing of a retry, so workers note each attempt (harness.study.attempts), and the journal has it when the stage ends.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,12 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 from harness.core.store import RunStore
 from harness.errors import ExecutorError, SpecError, StoreError
+from harness.study.attempts import Attempts, Noted
 from harness.study.plan import Setting, Stage
 from harness.study.ray_head import RayHead
 from harness.study.remote import Probe, RemoteTask, call
@@ -24,6 +29,7 @@ from harness.study.worker import StageResult
 INSTALL = "pip install 'selfteach[ray]'"
 _NODES_EVERY_S = 5.0
 _CONNECT_S = 10.0
+_LOST = "its worker was lost, with its machine or alone (out of memory?)"
 
 
 class RayExecutor(Executor):
@@ -93,7 +99,9 @@ class RayExecutor(Executor):
         if self.share is not None:
             for upstream in stage.inputs:
                 self.share.publish(upstream, self.store)
-        remote = RemoteTask(task, os.getcwd(), self._environment, self.share)
+        attempts = self._attempts(stage)
+        attempts.taken()  # those under a driver that was killed
+        remote = Noted(RemoteTask(task, os.getcwd(), self._environment, self.share), attempts)
         self._running[ray.remote(call).options(**self._options, name=stage.name).remote(remote)] = stage
 
     def collect(self, timeout_s: float) -> list[Ended]:
@@ -102,7 +110,16 @@ class RayExecutor(Executor):
         if not self._running:
             return []
         ready, _ = ray.wait(list(self._running), num_returns=1, timeout=timeout_s, fetch_local=False)
-        return [self._ended(ray, reference, self._running.pop(reference)) for reference in ready]
+        ended = []
+        for reference in ready:
+            stage = self._running.pop(reference)
+            retries = max(0, self._attempts(stage).taken() - 1)
+            ended.append(replace(self._ended(ray, reference, stage), retried=(_LOST,) * retries))
+        return ended
+
+    def _attempts(self, stage: Stage) -> Attempts:
+        place = f"file://{self.store.queue.absolute()}" if self.share is None else f"{self.share.uri.rstrip('/')}/begun"
+        return Attempts(f"{place}/{stage.id}")
 
     def _ended(self, ray: Any, reference: Any, stage: Stage) -> Ended:
         try:

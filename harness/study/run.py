@@ -119,6 +119,7 @@ def run_study(
     conclude: Callable[[Path], Path],
     place: Place | None = None,
     report_to: tuple[str, ...] = (),
+    command: str | None = None,
 ) -> RunSummary:
     """Runs whatever the study still lacks, then judges and reports what is finished.
 
@@ -127,13 +128,14 @@ def run_study(
         conclude: judges and reports a run folder, under the lock; returns the report's path. (Reports lie in a layer above this one.)
         place: where stages run; by default in processes of this machine.
         report_to: trackers that training curves go to as they come.
+        command: what was typed, for study.json; by default what runs the study into the same folder.
     Raises:
         StoreError: the folder is in use, was removed meanwhile, or holds a damaged journal, or the disk is full.
         ExecutorError: the machines cannot be reached.
         SourceError: the student cannot be fetched.
     """
     started = time.monotonic()
-    place = place or Place()
+    place, command = place or Place(), command or _command(study, study_file, run_dir)
     store = RunStore(run_dir)
     refuse_published(store)
     if place.elsewhere:
@@ -144,7 +146,7 @@ def run_study(
             store.journal.events()  # a damaged one is told before the work, not after it
             copy_claims(study, study_file.parent, run_dir)
             place.fetch_finished(plan.stages, store)
-            outcome, todo = _do_stages(study, plan, store, layout, console, study_file, place, report_to)
+            outcome, todo = _do_stages(study, plan, store, layout, console, command, place, report_to)
             write_tuned(study, plan, store)
             report = None
             if _any_scored(plan, outcome):
@@ -175,14 +177,14 @@ def _do_stages(
     store: RunStore,
     layout: Layout,
     console: Console,
-    study_file: Path,
+    command: str,
     place: Place,
     report_to: tuple[str, ...],
 ) -> tuple[Outcome, list[Stage]]:
     done = _intact(plan, store, console)
     _notice_other_code(study, plan, store, done, console)
     _notice_strays(plan, store, console)
-    write_json(store.root / "study.json", study_record(study, plan, layout, _command(study, study_file, store.root)))
+    write_json(store.root / "study.json", study_record(study, plan, layout, command))
     store.journal.append("run_started", executor=place.executor, workers=layout.workers, threads=layout.threads, reused=len(done))
     calibration = calibrate(store.root.parent, layout.threads)
     seconds = predict(study, plan, calibration)

@@ -37,6 +37,10 @@ class Observer(Protocol):
 
     def killed(self, stage: Stage, reason: str, *, retry: bool) -> None: ...
 
+    def retried(self, stage: Stage, reason: str) -> None:
+        """A worker died, and the engine itself did the stage again; told once the stage has ended."""
+        ...
+
     def failed(self, stage: Stage, message: str, log: Path) -> None: ...
 
     def tick(self) -> None:
@@ -55,12 +59,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Ended:
-    """A stage that an engine is done with: its result, or why its worker died. `again`: the stage is to be handed out once more."""
+    """A stage that an engine is done with: its result, or why its worker died.
+
+    `again`: the stage is to be handed out once more. `retried`: why workers died after which the engine itself did the stage again.
+    """
 
     stage_id: str
     result: StageResult | None
     death: str = ""
     again: bool = False
+    retried: tuple[str, ...] = ()
 
 
 class Executor(ABC):
@@ -112,6 +120,8 @@ class Executor(ABC):
     def _settle(self, stage: Stage, ended: Ended, outcome: Outcome, observer: Observer) -> bool:
         """Notes how a stage ended; whether it is to be tried again."""
         result = ended.result
+        for reason in ended.retried:
+            observer.retried(stage, reason)
         if result is None:
             observer.killed(stage, ended.death, retry=ended.again)
             if not ended.again:

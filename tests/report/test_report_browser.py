@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import io
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -14,11 +13,6 @@ from synthetic_run import METHODS, synthetic_run
 from harness.report import tables
 from harness.report.page import page as rendered
 
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
-PATIENCE_MS = 120_000
-"""A busy machine takes its time; nothing is waited for that does not come."""
-
 ATTACKS = "".join((
     "<script>window.attacked=1</script>", "</script><script>window.attacked=2</script>", "<img src=x onerror=window.attacked=3>",
     "\"'><svg onload=window.attacked=4>", "javascript:window.attacked=5", "<iframe srcdoc='<script>parent.attacked=6</script>'>",
@@ -27,20 +21,15 @@ ATTACKS = "".join((
     "\x00\x1b[31m\x07", "\u2028", "&lt;b&gt;&#60;", "W" * 600, "=HYPERLINK(1)",
 ))  # fmt: skip
 
+CUT_OFF = """[...document.querySelectorAll("main table:not(article *) th, main table:not(article *) td")].filter((cell) => {
+  const range = document.createRange(), box = cell.getBoundingClientRect();
+  range.selectNodeContents(cell);
+  return cell.checkVisibility() && [...range.getClientRects()].some((part) => part.right > box.right + 1 || part.left < box.left - 1);
+}).map((cell) => cell.textContent)"""
+"""Texts of the table cells whose contents reach beyond them."""
+
 CONTRAST = Path(__file__).with_name("contrast.js").read_text(encoding="utf-8")
 RULES = Path(__file__).with_name("accessibility.js").read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (the dev extra)")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("needs chromium")
-    with playwright.sync_playwright() as running:
-        started = running.chromium.launch(executable_path=chromium, args=FLAGS, timeout=PATIENCE_MS)
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -66,31 +55,6 @@ def hostile(run, tmp_path_factory):
     path = tmp_path_factory.mktemp("hostile") / "report.html"
     path.write_text(rendered(dataclasses.replace(spoilt, study=study, verdicts=verdicts, samples=samples)), encoding="utf-8")
     return path
-
-
-@pytest.fixture
-def show(browser):
-    """Opens a report; afterwards nothing may have been complained about in the console or asked of the network."""
-    complaints, asked, contexts = [], [], []
-
-    def opened(path, *, width=1200, height=900, scheme="light", **more):
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce", **more)
-        context.set_default_timeout(PATIENCE_MS)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(path.as_uri())
-        page.wait_for_selector("#sample-list article")
-        page.wait_for_selector("#instruction-list article")
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert complaints == []
-    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
 
 
 def column(page, place):
@@ -230,6 +194,21 @@ def test_a_phone_scrolls_one_way(show, peaceful, width, scheme):
         ".filter((e) => e.getBoundingClientRect().height < 36).map((e) => e.tagName + e.textContent.slice(0, 20))"
     )
     assert small == []
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_long_names_and_what_stands_beside_them_are_whole(show, tmp_path, width):
+    long = ("selfteach:without_consistency_and_review", "selfteach:operations=breadth+deepen+concretise,reviewer=model")
+    run = synthetic_run(seeds=2, items=4, methods=(*METHODS, *long))
+    board = {**run.leaderboard, "rows": [{**row, "tied_with_best": True} for row in run.leaderboard["rows"]]}
+    path = tmp_path / "report.html"
+    path.write_text(rendered(dataclasses.replace(run, leaderboard=board)), encoding="utf-8")
+    page = show(path, width=width)
+    assert page.locator("#table-leaderboard .flag.good").count() == len(METHODS) + len(long)
+    assert page.evaluate(CUT_OFF) == []
+    page.add_style_tag(content="tbody th { overflow: hidden; white-space: nowrap !important }")
+    cut = page.evaluate(CUT_OFF)
+    assert all(any(name in text for text in cut) for name in long), "what is cut off is found"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

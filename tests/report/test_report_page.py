@@ -91,6 +91,13 @@ def test_corpus_rows_need_no_more_than_the_required_keys(run, tmp_path):
     assert "reward validity" not in text
 
 
+def test_the_audit_names_every_budget_of_a_sweep(run):
+    text = Page(page(run)).text()
+    assert "Budget 240\u202fTFLOP per trial" in text
+    trials = run.trials.assign(budget_flops=run.trials["budget_flops"].where(run.trials["method"] != "rlhf", 4.8e14))
+    assert "Budget 240\u202fTFLOP or 480\u202fTFLOP per trial" in Page(page(dataclasses.replace(run, trials=trials))).text()
+
+
 def test_a_failed_write_leaves_the_old_report(run, tmp_path, monkeypatch):
     write_run(run, tmp_path)
     path = render(tmp_path)

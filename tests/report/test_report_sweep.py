@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pandas as pd
 import pytest
+from synthetic_run import BUDGET, METHODS, synthetic_run
 
-from harness.report import sweep, sweep_tables
+from harness.core.sweep_spec import SweepSpec
+from harness.report import charts, sections, sweep, sweep_tables
 from harness.report.page import _environment
 from harness.report.tables import latex_escaped
 
@@ -71,6 +74,23 @@ def test_files_hold_the_same_tables() -> None:
     ]  # fmt: skip
     assert frame["effect"].tolist()[4] == 0.02
     assert pd.isna(frame["effect"][1])
+
+
+def test_tables_of_one_block_say_which_runs_they_cover() -> None:
+    run = synthetic_run(seeds=2, items=4)
+    spec = SweepSpec.model_validate({"axes": {"budget": {"key": "budget.train_flops", "values": [BUDGET, 2 * BUDGET]}}})
+    methods = [{"name": name, "levels": {"budget": "2.4e14"}} for name in METHODS]
+    methods += [
+        {"name": name, "variant": "budget=4.8e14", "levels": {"budget": "4.8e14"}, "at": {"train_flops": 2 * BUDGET, "student": {}}}
+        for name in METHODS
+    ]
+    swept = dataclasses.replace(run, study={**run.study, "methods": methods, "sweep": spec.model_dump(mode="json")})
+    told = "Covers the runs at budget=2.4e14 alone, the study's own; not those at budget=4.8e14."
+    for one, expected in ((swept, set(sections.OF_ONE_BLOCK)), (run, set())):
+        found = sections.tables(sections.context(one, METHODS, charts.Palette(METHODS)))
+        shown = {table.name for table in found}
+        assert {"leaderboard", "tasks", "robustness", "front", "tracks", "audit", "trainings"} <= shown
+        assert {table.name for table in found if told in table.caption} == expected & shown
 
 
 @pytest.mark.parametrize("given", [{}, {"sweep": None}])

@@ -3,9 +3,10 @@ import io
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from synthetic_run import HOSTILE, METHODS, synthetic_run
 
-from harness.report import table, tables
+from harness.report import page, table, tables
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +61,29 @@ def test_verdict_csv_has_one_row_per_reading(run):
 
 
 def test_export_writes_its_files(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "load_run", lambda folder: run)
-    paths = tables.export_tables(tmp_path)
-    assert set(paths) == {path for path in tmp_path.rglob("*") if path.is_file()}
+    monkeypatch.setattr(page, "load_run", lambda folder: run)
+    report, paths = page.render_with_tables(tmp_path)
+    assert {report, *paths} == {path for path in tmp_path.rglob("*") if path.is_file()}
     assert {path.name for path in tmp_path.iterdir()} == {
-        "leaderboard.csv", "leaderboard.md", "leaderboard.tex", "verdicts.csv", "phases.md", "tables",
+        "report.html", "leaderboard.csv", "leaderboard.md", "leaderboard.tex", "verdicts.csv", "phases.md", "tables",
     }  # fmt: skip
     assert {path.suffix for path in (tmp_path / "tables").iterdir()} == {".csv", ".md", ".tex"}
     assert "Basis: study quickstart" in (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
+
+
+def test_report_and_tables_are_of_one_drawing(run, tmp_path, monkeypatch):
+    drawn, draw = [], Figure.savefig
+
+    def counted(figure, *rest, **more):
+        drawn.append(figure)
+        draw(figure, *rest, **more)
+
+    monkeypatch.setattr(page, "load_run", lambda folder: run)
+    monkeypatch.setattr(Figure, "savefig", counted)
+    report, _ = page.render_with_tables(tmp_path)
+    text = report.read_text(encoding="utf-8")
+    assert len(drawn) == text.count("<svg ") > 5
+    assert text == page.page(run), "the report is the same with tables and without"
 
 
 def test_nothing_scored_yet_still_exports():

@@ -78,6 +78,9 @@ class Watcher:
     def killed(self, stage: Stage, reason: str, *, retry: bool) -> None:
         self.told.append(("killed", stage.id))
 
+    def retried(self, stage: Stage, reason: str) -> None:
+        self.told.append(("retried", stage.id))
+
     def failed(self, stage: Stage, message: str, log: Path) -> None:
         self.told.append(("failed", stage.id))
 

@@ -132,12 +132,11 @@ def reference(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Pat
 @pytest.fixture(scope="session")
 def published_once(tmp_path_factory: pytest.TempPathFactory, reference: Path) -> Path:
     """The reference run as published; not to be changed."""
-    from harness.cli.conclude import conclude
+    from harness.cli.conclude import conclude_with_tables
     from harness.core.publish import publish_run
-    from harness.report.tables import export_tables
 
     out = tmp_path_factory.mktemp("published") / "results" / "toy"
-    publish_run(reference, out, partial=False, conclude=lambda folder: (conclude(folder), export_tables(folder)))
+    publish_run(reference, out, partial=False, conclude=conclude_with_tables)
     return out
 
 

@@ -137,6 +137,10 @@ def test_inputs_come_first_failures_stay_with_their_descendants_and_results_are_
     assert {name: len(begun(executor, name)) for name in ("base", "fails", "dies-once", "dies", "orphan")} == {
         "base": 1, "fails": 1, "dies-once": 2, "dies": 2, "orphan": 0,
     }  # fmt: skip
+    died = [(how, name) for how, name in watcher.told if how in ("killed", "retried")]
+    assert sorted(name for _, name in died) == ["dies", "dies", "dies-once"], "every death is told, whoever tries again"
+    assert {how for how, name in died if name == "dies-once"} == {"retried" if isinstance(executor, RayExecutor) else "killed"}
+    assert not list(executor.store.queue.glob("*"))
     for upstream, downstream in (("base", "left"), ("left", "both"), ("fails-not", "both")):
         assert watcher.told.index(("finished", upstream)) < watcher.told.index(("started", downstream))
     texts = {name: (executor.store.folder(name) / "result.txt").read_text() for name in outcome.finished}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import socket
 from pathlib import Path
@@ -13,7 +14,9 @@ from typing import Any
 import pytest
 import torch
 
+from harness.cli import main
 from harness.core.provenance import cores
+from harness.core.scrub import scrubbed_text
 from harness.core.spec import load_study
 from harness.core.store import RunStore
 from harness.errors import ExecutorError, SpecError
@@ -27,6 +30,32 @@ from tests.study.conftest import Workplace
 
 def place(executor: str = "local", **options: Any) -> Place:
     return Place.of(executor, **({"workers": None, "gpus": "auto", "address": None, "share": None, "slurm": []} | options))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "studies/quickstart.yaml",
+        "'a study.yaml' --workers 4 --threads 8 --executor ray --address 10.0.0.5:6379 --share s3://bucket/q --out /data/q",
+        "q.yaml --executor slurm --slurm partition=gpu --slurm time=4:00:00 --report-to tensorboard --json",
+        "q.yaml --workers 1 --executor local --gpus 0,1",
+    ],
+)
+def test_the_command_is_recorded_as_it_was_given(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded = []
+    monkeypatch.setattr("harness.cli.commands.run_command", lambda path, *, command, **_: recorded.append((str(path), command)))
+    with pytest.raises(SystemExit) as stop:
+        main(["run", *shlex.split(given)])
+    assert stop.value.code == 0
+    assert recorded == [(shlex.split(given)[0], f"selfteach run {given}")]
+
+
+def test_a_published_command_names_no_machine() -> None:
+    command = "selfteach run /home/me/q.yaml --address gpu-17.lab:6379 --share file:///mnt/me/q --out /data/q --slurm partition=gpu"
+    published = "selfteach run <path>/q.yaml --address <host> --share file://<path>/q --out <path>/q --slurm partition=gpu"
+    assert scrubbed_text(command) == published
+    assert scrubbed_text(published) == published, "what is published may be published again"
+    assert scrubbed_text("selfteach run q.yaml --share s3://bucket/q") == "selfteach run q.yaml --share s3://bucket/q"
 
 
 @pytest.mark.parametrize(

@@ -223,9 +223,10 @@ def test_another_runs_damaged_journal_does_not_stop_this_one(workplace: Workplac
     other = workplace.run_dir.parent / "other"
     other.mkdir()
     (other / "journal.jsonl").write_text('garbage\n{"event": "x"}\n')
-    assert workplace.main("run", workplace.write()) == 0
+    study = workplace.write()
+    assert workplace.main("run", study, "--executor", "local") == 0
     record = json.loads((workplace.run_dir / "study.json").read_text())
-    assert record["provenance"]["command"].startswith("selfteach run ")
+    assert record["provenance"]["command"] == f"selfteach run {study} --executor local"
 
 
 def test_stages_that_fail_in_the_same_words_are_told_together() -> None:

@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 
+from harness.cli.status import _spent, run_state
 from harness.core.results import load_run
 from harness.core.spec import load_study
+from harness.core.store import RunStore, write_json
 from harness.study.plan import Plan, Setting, plan_study
+from harness.study.run import Layout, study_record
 from tests.study.conftest import PLUGINS, Workplace, wait_until
 
 SWEEP: dict[str, Any] = {
@@ -51,6 +54,19 @@ def swept(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
 
 def planned(workplace: Workplace, **changes: Any) -> Plan:
     return plan_study(load_study(workplace.write(**{**SWEEP, **changes})), weights="w", setting=Setting("cpu", "float32", 1))
+
+
+def test_status_counts_a_trial_against_its_own_budget(workplace: Workplace) -> None:
+    study, plan = load_study(workplace.write(**SWEEP)), planned(workplace)
+    store = RunStore(workplace.run_dir)
+    with store.locked():
+        write_json(store.root / "study.json", study_record(study, plan, Layout(1, 1), "selfteach run"))
+        (trial,) = [trial for trial in plan.trials if trial.id == "toy_sft:budget=4e8-0"]
+        store.journal.append("stage_finished", stage=trial.train_stage, flops=3.9e8, wall_s=1.0)
+        store.write_stage(trial.train_stage, lambda folder: {})
+    rows = {row["trial"]: row for row in run_state(store)["trials"]}
+    assert {name: rows[name]["budget_flops"] for name in ("toy_sft-0", trial.id)} == {"toy_sft-0": 2e8, trial.id: 4e8}
+    assert _spent(rows[trial.id])[0] == "97.5%"
 
 
 def test_stages_of_a_sweep_are_those_of_the_same_trials_alone(workplace: Workplace) -> None:
