@@ -19,6 +19,8 @@ from harness.errors import SelfteachError, StoreError
 
 STOPPED = 130
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+_NAME_ERRORS = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+"""What a path in the user's words can be the cause of."""
 app = typer.Typer(
     name="selfteach",
     help="Is a language model that teaches itself better than SFT and RLHF at the same compute?",
@@ -43,7 +45,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except SelfteachError as error:
         fail(str(error), error.exit_code)
     except OSError as error:
-        if error.errno not in _DISK_ERRORS:
+        if error.errno not in (*_DISK_ERRORS, *_NAME_ERRORS):
             raise
         place = f"{error.filename}: " if error.filename else ""
         fail(f"{place}{error.strerror}; finished stages are untouched", StoreError.exit_code)

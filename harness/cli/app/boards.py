@@ -54,7 +54,8 @@ def leaderboard_show(
     "  selfteach leaderboard reproduce results/leaderboards/published.yaml --json\n\n"
     "Each row is recomputed from its kept samples, then its students are scored again where their weights are here or can be fetched. "
     "Called again it goes on where it was. docs/leaderboards.md says what the verdicts mean. "
-    "Exit code 0: nothing differs (rows may be undecided, or not runnable here). 6: a row differs. 2: a mistake in the file or an option.",
+    "Exit code 0: nothing differs (rows may be undecided, or not runnable here). 6: a row differs. 2: a mistake in the file or an option. "
+    "4: no row differs, but a file of a run was changed on which none rests (without --rows).",
 )
 def leaderboard_reproduce(
     board: BoardArgument,

@@ -17,7 +17,8 @@ commands = typer.Typer()
     "  selfteach verify quickstart --claims teams_rl_2024 --claim policy_beats_random\n\n"
     "  selfteach verify results/runs/quickstart --claims my_claims.yaml --json\n\n"
     "docs/claims.md says how to write a claim file. Exit code 0: judged, whatever the verdicts. 2: no such run, claim file or claim, "
-    "a mistake in a claim file, or nothing is scored yet. 4: a stage that a verdict rests on is damaged or was changed."
+    "a mistake in a claim file, or nothing is scored yet. 4: a file of the run is damaged or was changed "
+    "(with --claim: one that these claims rest on); claims that do not rest on it are judged all the same."
 )
 def verify(
     run: RunArgument,
