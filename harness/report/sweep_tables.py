@@ -54,8 +54,10 @@ def _caption(part: str, measured: Row, sweep: Row) -> str:
         "main_effects": "Each level less the centre's, the mean over all combinations of the other axes, paired by seed and item. "
         "Range: smallest and largest difference among those combinations.",
         "interactions": "By how much the first axis' effect is larger at the second axis' level than at its centre.",
-        "scaling": "Per doubling: the slope of the score on log2 of the budget, with its interval over seeds and items.",
-        "slope_differences": "Slope of the first less slope of the second, paired by seed and item.",
+        "scaling": "Per doubling: the slope of the score on log2 of the budget over the budgets that have a score, with its interval over "
+        "seeds and items. Slopes over different budgets must not be compared.",
+        "slope_differences": "Slope of the first less slope of the second, both over the budgets named, at which both have scores; "
+        "paired by seed and item.",
     }[part]
     family = (
         ""
@@ -117,9 +119,10 @@ def _scaling(rows: Sequence[Row], sweep: Row) -> tuple[tuple[str, ...], list[tup
     for row in rows:
         for index, point in enumerate(row["points"]):
             slope = ("", "") if index else (numbers.points(row["slope"]), numbers.interval(row["interval"], numbers.points))
+            name = visible(row["method"]) + _incomplete(row)
             cells.append(
                 (
-                    "" if index else visible(row["method"]), numbers.flops(point["train_flops"]), numbers.percent(point["value"]),
+                    "" if index else name, numbers.flops(point["train_flops"]), visible(point["why"]) or numbers.percent(point["value"]),
                     numbers.interval(point["interval"]), *slope,
                     f"{numbers.count(point['n_seeds'])} × {numbers.count(point['n_items'])}",
                 )
@@ -127,8 +130,15 @@ def _scaling(rows: Sequence[Row], sweep: Row) -> tuple[tuple[str, ...], list[tup
     return columns, cells
 
 
+def _incomplete(curve: Row) -> str:
+    """How many of a curve's budgets have a score, where not all have."""
+    n_budgets, n_scored = len(curve["points"]), len(curve["budgets"])
+    return f" (incomplete: {n_scored} of {n_budgets} budgets scored)" if n_scored < n_budgets else ""
+
+
 def _slope_differences(rows: Sequence[Row], sweep: Row) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    return ("First", "Second", *_TESTED), [(row["first"], row["second"], *_tested(row)) for row in rows]
+    cells = [(row["first"], row["second"], ", ".join(map(numbers.flops, row["budgets"])), *_tested(row)) for row in rows]
+    return ("First", "Second", "Budgets", *_TESTED), cells
 
 
 _WRITERS: dict[str, Callable[[Sequence[Row], Row], tuple[tuple[str, ...], list[tuple[str, ...]]]]] = {
@@ -145,6 +155,7 @@ def frame(sweep: Row) -> pd.DataFrame:
             for row in measured[part]:
                 low, high = row["interval"] or (None, None)
                 values = {key: row.get(key) for key in _KEYS} | ({"effect": row["slope"]} if part == "scaling" else {})
+                values["budgets"] = ";".join(f"{flops:g}" for flops in row.get("budgets") or ()) or None
                 found.append({"measure": measured["measure"], "table": part, "what": _what(part, row), **values, "low": low, "high": high})
     return pd.DataFrame(found)
 

@@ -12,7 +12,7 @@ from harness.report.tables import latex_escaped
 TESTED = {"effect": 0.031, "interval": [0.01, 0.052], "p_value": 0.004, "p_holm": 0.048, "n_seeds": 5, "n_items": 120, "n_dropped": 0,
           "mde": 0.04, "why": ""}  # fmt: skip
 REFUSED = dict.fromkeys(TESTED) | {"why": "compute was <b>not</b> matched"}
-POINT = {"label": "sft", "value": 0.4, "interval": [0.35, 0.45], "n_seeds": 5, "n_items": 120}
+POINT = {"label": "sft", "value": 0.4, "interval": [0.35, 0.45], "n_seeds": 5, "n_items": 120, "why": ""}
 
 
 def record(**parts: Any) -> dict[str, Any]:
@@ -36,9 +36,10 @@ FULL = record(
     interactions=[{"first": "policy", "first_level": "bandit", "second": "lr", "second_level": "0.1", **TESTED}],
     scaling=[
         {"method": "sft", "slope": 0.02, **{key: TESTED[key] for key in ("interval", "p_value", "n_seeds", "n_items", "n_dropped", "why")},
+         "budgets": [1e12, 2e12],
          "points": [POINT | {"train_flops": 1e12}, POINT | {"train_flops": 2e12, "interval": None}]}
     ],
-    slope_differences=[{"first": "sft", "second": "rlhf", **TESTED}],
+    slope_differences=[{"first": "sft", "second": "rlhf", "budgets": [1e12, 2e12], **TESTED}],
 )  # fmt: skip
 
 
@@ -55,6 +56,18 @@ def test_every_part_has_a_table_with_effects_intervals_and_adjusted_p() -> None:
         assert set(table.numeric) <= set(table.columns)
     assert [row[1] for row in tables["scaling"].rows] == ["1\u202fTFLOP", "2\u202fTFLOP"]
     assert tables["scaling"].rows[0][4] == "+2.0\u202fpp"
+    assert tables["slope_differences"].rows[0][:3] == ("sft", "rlhf", "1\u202fTFLOP, 2\u202fTFLOP")
+
+
+def test_an_incomplete_curve_is_marked_with_the_reason_at_its_budget() -> None:
+    lacking = dict.fromkeys(POINT) | {"train_flops": 4e12, "why": "sft:budget=4e12 has no scores"}
+    curve = FULL["tables"][0]["scaling"][0]
+    (table,) = sweep_tables.tables(record(scaling=[curve | {"points": [*curve["points"], lacking]}]))
+    assert [row[0] for row in table.rows] == ["sft (incomplete: 2 of 3 budgets scored)", "", ""]
+    assert [row[2] for row in table.rows] == ["40.0\u202f%", "40.0\u202f%", "sft:budget=4e12 has no scores"]
+    frame = sweep_tables.frame(FULL)
+    assert frame["budgets"].tolist()[4:] == ["1e+12;2e+12"] * 2
+    assert frame["budgets"][:4].isna().all()
 
 
 def test_files_hold_the_same_tables() -> None:
