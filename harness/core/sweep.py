@@ -174,6 +174,9 @@ class _Expansion:
             return [(level_label(value), value, (*at, index)) for index, value in enumerate(axis.values)]
         at = (*self._at(name), "drop_each")
         assert axis.key is not None
+        if axis.key in STUDY_KEYS:
+            text = f"expected `values`: drop_each leaves out elements of a list in a method's configuration, which {axis.key} is not"
+            raise self.file.fail(text, at, axis.drop_each)
         self._check_key(axis.key, self._at(name))
         whole = self._centre_value(name, axis.key)
         if not isinstance(whole, list) or len(whole) < 2:
