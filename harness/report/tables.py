@@ -13,7 +13,7 @@ from harness.core.store import write_text
 from harness.report import charts, sections, sweep_tables, views
 from harness.report.boards import leaderboard_table
 from harness.report.spending import phase_markdown
-from harness.report.table import as_latex, as_markdown, csv_text, files, latex_escaped
+from harness.report.table import as_latex, as_markdown, csv_text, files
 from harness.report.views import phase_shares
 
 
@@ -86,7 +86,7 @@ def export_tables(run_dir: Path) -> list[Path]:
         "verdicts.csv": safe_csv(verdict_frame(run.verdicts)),
         "phases.md": phase_markdown(phase_shares(run.ledger)),
     }
-    contents |= sweep_tables.files(run.leaderboard.get("sweep"), latex_escaped=latex_escaped)
+    contents |= sweep_tables.files(run.leaderboard.get("sweep"), sections.basis(run))
     contents |= {f"tables/{name}.{ending}": text for name, made in pages.items() for ending, text in made.items()}
     (run_dir / "tables").mkdir(exist_ok=True)
     for name, text in contents.items():
