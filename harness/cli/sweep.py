@@ -12,6 +12,7 @@ from harness.cli.text import print_table, say
 from harness.core.blocks import blocks
 from harness.core.spec import StudySpec
 from harness.report.sweep_tables import tables
+from harness.report.table import printed
 
 if TYPE_CHECKING:
     from harness.study.plan import Plan
@@ -74,9 +75,10 @@ def print_planned_sweep(writer: Console, sweep: Mapping[str, Any] | None) -> Non
 
 def print_sweep(writer: Console, sweep: Mapping[str, Any]) -> None:
     """Prints what a sweep found."""
-    for table in tables(sweep):
+    for found in tables(sweep):
+        head, *rows = printed(found.table)
         writer.print()
-        print_table(writer, table.title, table.columns, table.rows, right=table.numeric)
-        say(writer, table.caption)
+        print_table(writer, found.title, head, rows, right=[column.title for column in found.table.columns if column.numeric])
+        say(writer, found.table.caption)
     for note in sweep["notes"]:
         say(writer, f"note: {note}")

@@ -11,6 +11,7 @@ from harness.core.grid import Grid
 from harness.core.perturbation_spec import PerturbationSpec, robust_task
 from harness.core.spec import CheckpointsSpec, FoldsSpec, MethodSpec, StudySpec, TuneSpec
 from harness.core.suite_spec import SuiteSpec
+from harness.core.sweep_spec import SweepSpec
 from harness.core.yaml_file import Location, YamlFile, key_path
 from harness.errors import SpecError
 
@@ -157,16 +158,18 @@ class StudyFile:
                 raise self._file.fail("no method of this study", ("tune", "grids", name), name, names)
             for method in study.methods:
                 if name in (method.label, method.name):
-                    self._check_grid(method, tried, ("tune", "grids", name))
+                    self._check_grid(method, tried, ("tune", "grids", name), study.sweep)
 
-    def _check_grid(self, method: MethodSpec, tried: Grid, at: Location) -> None:
+    def _check_grid(self, method: MethodSpec, tried: Grid, at: Location, swept: SweepSpec | None) -> None:
         plugin = plugins.load("methods", method.name)
         keys = grid.dotted_keys(plugin.Config)
         for key, values in tried.items():
             if key not in keys:
                 raise self._file.fail(f"{method.name} has no such setting", (*at, key), key, keys)
             if grid.is_set(method.config, key) and at[-1] == method.label:
-                raise self._file.fail(f"methods sets it for {method.label} already; leave it out here or there", (*at, key))
+                axis = swept.axis_of(key) if swept is not None and set(swept.of_method) <= set(method.levels or {}) else None
+                setter = "methods" if axis is None else f"the sweep's axis {axis}"
+                raise self._file.fail(f"{setter} sets it for {method.label} already; leave it out here or there", (*at, key))
             if not values:
                 raise self._file.fail("must have at least one value", (*at, key))
             for index, value in enumerate(values):

@@ -20,7 +20,7 @@ from pydantic_core import to_jsonable_python
 
 from harness.core import grid, plugins
 from harness.core.spec import Adaptation, BudgetSpec, MethodSpec, PlaceSpec, StudentSpec, StudySpec
-from harness.core.sweep_spec import ADAPTATION, BUDGET, MODEL, SEEDS, AxisSpec, SweepSpec
+from harness.core.sweep_spec import ADAPTATION, BUDGET, MODEL, SEEDS, AxisSpec, SweepSpec, overlap
 from harness.core.yaml_file import Location, YamlFile
 from harness.errors import SpecError
 
@@ -111,10 +111,8 @@ class _Expansion:
     def _check_keys_apart(self) -> None:
         taken: dict[str, str] = {}
         for name, axis in self.sweep.axes.items():
-            values = axis.values if isinstance(axis.values, dict) else {}
-            keys = {axis.key} if axis.key else {key for value in values.values() if isinstance(value, dict) for key in value}
-            for key in sorted(keys):
-                other = next((mine for mine in taken if f"{mine}.".startswith(f"{key}.") or f"{key}.".startswith(f"{mine}.")), None)
+            for key in sorted(axis.keys):
+                other = next((mine for mine in taken if overlap(mine, key)), None)
                 if other is not None and taken[other] != name:
                     raise self.file.fail(
                         f"axis {taken[other]} sets {other} already; a setting may be on one axis only", self._at(name), key
@@ -174,6 +172,9 @@ class _Expansion:
             return [(level_label(value), value, (*at, index)) for index, value in enumerate(axis.values)]
         at = (*self._at(name), "drop_each")
         assert axis.key is not None
+        if axis.key in STUDY_KEYS:
+            text = f"expected `values`: drop_each leaves out elements of a list in a method's configuration, which {axis.key} is not"
+            raise self.file.fail(text, at, axis.drop_each)
         self._check_key(axis.key, self._at(name))
         whole = self._centre_value(name, axis.key)
         if not isinstance(whole, list) or len(whole) < 2:
@@ -243,7 +244,19 @@ class _Expansion:
         changed = grid.with_values(parts, settings)
         budget = self.file.validated(BudgetSpec, changed["budget"], ("sweep", "axes"))
         student = self.file.validated(StudentSpec, changed["student"], ("sweep", "axes"))
+        if student.adaptation.kind == "full" and (key := self._moved_adapter(settings)):
+            raise SpecError(f"{key} means nothing beside kind: full, which trains all weights and has no adapter")
         return PlaceSpec(train_flops=float(budget.train_flops), student=student)
+
+    def _moved_adapter(self, settings: grid.Values) -> str:
+        """The first key among `settings` that gives the adapter another value than the study does; "" where none does."""
+        own = self.study.student.adaptation.model_dump()
+        for key, value in settings.items():
+            parts = value if key == ADAPTATION and isinstance(value, dict) else {key.removeprefix(f"{ADAPTATION}."): value}
+            for part, inner in parts.items():
+                if part in own and part != "kind" and inner != own[part]:
+                    return f"{ADAPTATION}.{part}"
+        return ""
 
     def _points(self) -> list[Point]:
         axes, design = self.axes, self.sweep.design

@@ -46,6 +46,14 @@ class AxisSpec(_Strict):
         return self
 
     @property
+    def keys(self) -> set[str]:
+        """The dotted keys that its values set."""
+        if self.key is not None:
+            return {self.key}
+        values = self.values if isinstance(self.values, dict) else {}
+        return {key for value in values.values() if isinstance(value, dict) for key in value}
+
+    @property
     def of_study(self) -> bool:
         """Whether it varies the budget or the student, for all methods alike."""
         return self.key is not None and (self.key in (BUDGET, MODEL, ADAPTATION) or self.key.startswith(f"{ADAPTATION}."))
@@ -83,7 +91,16 @@ class SweepSpec(_Strict):
         """Names of the axes that vary budget or student."""
         return [name for name, axis in self.axes.items() if axis.of_study]
 
+    def axis_of(self, key: str) -> str | None:
+        """The axis that sets a dotted key of the method's configuration, a part of it or a part above it; None where no axis does."""
+        return next((name for name in self.of_method for mine in self.axes[name].keys if overlap(mine, key)), None)
+
     @property
     def of_method(self) -> list[str]:
         """Names of the axes that vary the method's configuration."""
         return [name for name, axis in self.axes.items() if not axis.of_study and axis.key != SEEDS]
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether two dotted keys are the same, or one is a part of the other."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")

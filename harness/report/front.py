@@ -24,7 +24,10 @@ def context(run: RunResults, by_seed: Mapping[str, Mapping[int, Mapping[str, flo
     order = sorted(axes, key=lambda axis: ("usd", "seconds", "flops", "labels").index(axis))
     varied = [axis for axis in order if len({row["cost"] for row in axes[axis]["rows"]}) > 1]
     return {
-        "front_charts": [{"svg": _chart(run, axis, axes[axis], by_seed, palette), "caption": _caption(axes[axis])} for axis in varied],
+        "front_charts": [
+            {"svg": _chart(run, axis, axes[axis], by_seed, palette), "caption": _caption(axes[axis], found["n_seeds"])} for axis in varied
+        ],
+        "front_random": _random(found["n_seeds"]) if varied else "",
         "front_table": _table(found, {axis: axes[axis] for axis in varied}) if varied else None,
         "front_why": found.get("why") or ("" if varied else "No scored methods whose costs are known and differ."),
         "front_unknown": [about["why"] for about in (found.get("axes") or {}).values() if about["why"]],
@@ -47,12 +50,19 @@ def _chart(
     return interval_charts.front(regions, palette, axis=axis, unit=about["unit"], words=f"mean {spending.AXIS_NAMES[axis]}")
 
 
-def _caption(about: Row) -> str:
+def _random(n_seeds: int) -> str:
+    """What the draws vary."""
+    return "seeds and items both random" if n_seeds > 1 else "items random only: what the luck of one training seed did cannot be told"
+
+
+def _caption(about: Row, n_seeds: int) -> str:
     surely = [str(row["method"]) for row in about["rows"] if row["share_on_front"] >= SURE]
     open_ = [
         f"{row['method']} ({numbers.percent(row['share_on_front'])})" for row in about["rows"] if 1 - SURE < row["share_on_front"] < SURE
     ]
-    parts = [f"Surely on the front: {', '.join(surely) or 'none'}"]
+    # What one seed shows is never sure: its luck is in every draw.
+    name = "Surely on the front" if n_seeds > 1 else f"On the front in {numbers.percent(SURE)} of draws of items"
+    parts = [f"{name}: {', '.join(surely) or 'none'}"]
     parts += [f"cannot be told: {', '.join(open_)}"] if open_ else []
     return f"{about['words'].capitalize()}. {'; '.join(parts)}."
 
@@ -75,9 +85,9 @@ def _table(found: Row, axes: Mapping[str, Row]) -> Table:
         columns += [Column(f"Mean {name}", f"cost_{axis}"), Column(f"On the front of {name}", f"share_on_front_{axis}")]
     text = (
         f"Share of {numbers.count(10_000)} joint draws of every method's mean cost and mean score in which no other method is better for "
-        f"no more, a cost within {numbers.percent(found['tolerance'])} counting as equal. Seeds and items both random, not adjusted for "
-        f"looking at several methods. {numbers.count(found['n_seeds'])} seeds × {numbers.count(found['n_items'])} items that all methods "
-        "share."
+        f"no more, a cost within {numbers.percent(found['tolerance'])} counting as equal. With {_random(found['n_seeds'])}; not adjusted "
+        f"for looking at several methods. {numbers.count(found['n_seeds'])} seed{'s' if found['n_seeds'] > 1 else ''} × "
+        f"{numbers.count(found['n_items'])} items that all methods share."
     )
     return Table("front", text, columns, rows)
 

@@ -198,9 +198,8 @@ def tables(context: Mapping[str, Any]) -> list[Table]:
     for value in context.values():
         if isinstance(value, Table):
             found.append(value)
-        elif isinstance(value, list):
-            for entry in value:
-                found += tables(entry) if isinstance(entry, Mapping) else []
+        for entry in value if isinstance(value, list) else [value]:
+            found += tables(entry) if isinstance(entry, Mapping) else []
     return found
 
 

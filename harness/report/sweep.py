@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from markupsafe import Markup
 
-from harness.report import numbers
+from harness.report import boards, numbers
 from harness.report.sweep_charts import Bar, ScalingCurve, effects, scaling
-from harness.report.sweep_tables import Table, tables
+from harness.report.sweep_tables import Finding, tables
+from harness.report.table import Column, Table, words
 
 Row = dict[str, Any]
 DESIGNS = {
@@ -27,32 +29,52 @@ def context(leaderboard: Mapping[str, Any]) -> Row:
     if not found:
         return {"sweep": None}
     by_measure = {measured["measure"]: measured for measured in found["tables"]}
-    axes = [axis | {"others": [level for level in axis["levels"] if level != axis["centre"]]} for axis in found["axes"]]
     return {
         "sweep": {
             "design_text": DESIGNS[found["design"]] + (f" The centre is {found['method']}." if found["method"] else ""),
-            "axes": axes,
-            "tables": [_table(table, by_measure[table.measure][table.part]) for table in tables(found)],
-            "boards": list(leaderboard.get("blocks") or ()),
+            "axes_table": _axes(found["axes"]),
+            "findings": [_finding(one, by_measure[one.measure][one.part]) for one in tables(found)],
+            "boards": [_board(board, place) for place, board in enumerate(leaderboard.get("blocks") or (), start=1)],
             "notes": found["notes"],
         }
     }
 
 
-def _table(table: Table, rows: Sequence[Row]) -> Row:
-    name = f"sweep-{table.part}-{table.measure}".replace("_", "-")
+def _axes(axes: Sequence[Row]) -> Table:
+    rows = [
+        [
+            words(axis["name"]), words(axis["key"] or "several settings"), words(axis["centre"]),
+            words(", ".join(level for level in axis["levels"] if level != axis["centre"])),
+        ]
+        for axis in axes
+    ]  # fmt: skip
+    titles = {"axis": "Axis", "sets": "Sets", "centre": "Centre", "levels": "Other levels"}
+    columns = [Column(title, key, numeric=False) for key, title in titles.items()]
+    return Table("sweep_axes", "What varies. Every run is compared with runs of its own budget and student only.", columns, rows)
+
+
+def _finding(found: Finding, rows: Sequence[Row]) -> Row:
+    name = f"sweep-{found.part}-{found.measure}".replace("_", "-")
     chart: Markup | str = ""
-    if table.part == "scaling":
-        curves = [ScalingCurve(row["method"], row["points"]) for row in rows]
-        chart = scaling(curves, name=name)
-    elif table.part != "slope_differences":
+    if found.part == "scaling":
+        curves = [ScalingCurve(row["method"], row["points"]) for row in rows if row["budgets"]]
+        chart = scaling(curves, name=name) if curves else ""
+    elif found.part != "slope_differences":
         bars = [
-            Bar(_name(table.part, row), row["effect"], row["interval"])
+            Bar(_name(found.part, row), row["effect"], row["interval"])
             for row in rows
             if not numbers.absent(row["effect"]) and row["interval"]
         ]
         chart = effects(bars, name=name) if bars else ""
-    return {**vars(table), "chart": chart, "chart_caption": _CURVES if table.part == "scaling" else _EFFECTS}
+    caption = _CURVES if found.part == "scaling" else _EFFECTS
+    return {"title": found.title, "table": found.table, "chart": chart, "chart_caption": caption}
+
+
+def _board(board: Row, place: int) -> Row:
+    """The leaderboard of another budget or student."""
+    about = f"{numbers.flops(board['train_flops'])} of training for each run, student {board['student']}."
+    table = boards.leaderboard_table(board)
+    return {"name": board["name"], "table": replace(table, name=f"leaderboard_{place}", caption=f"{table.caption} {about}")}
 
 
 def _name(part: str, row: Row) -> str:

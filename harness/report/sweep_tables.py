@@ -3,44 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from harness.report import numbers
-from harness.report.text import visible
+from harness.report.table import Cell, Column, Table, amount, as_latex, as_markdown, words
 
 Row = Mapping[str, Any]
-_TESTED = ("Effect", "95 % interval", "p", "p (Holm)", "Seeds × items", "Detectable")
+Content = tuple[list[Column], list[list[Cell]]]
+_TESTED = [
+    Column("Effect, 95 % interval", "effect"), Column("p", "p_value"), Column("p (Holm)", "p_holm"), Column("Seeds", "n_seeds"),
+    Column("Items", "n_items"), Column("Detectable", "detectable"),
+]  # fmt: skip
 _KEYS = ("effect", "p_value", "p_holm", "n_seeds", "n_items", "n_dropped", "mde", "why")
 PARTS = {"ablation": "Ablation", "main_effects": "Main effects", "interactions": "Interactions", "scaling": "Scaling with the budget",
          "slope_differences": "Which method gains more per doubling"}  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Table:
-    """One table: `numeric` names the columns that are set to the right; `part` and `measure` are its place in the sweep's record."""
+class Finding:
+    """One table of a sweep with its title; `part` and `measure` are its place in the sweep's record."""
 
     part: str
     measure: str
     title: str
-    caption: str
-    columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-    numeric: tuple[str, ...]
+    table: Table
 
 
-def tables(sweep: Row) -> list[Table]:
+def tables(sweep: Row) -> list[Finding]:
     """Every table of leaderboard.json's "sweep" that has rows."""
     found = []
     for measured in sweep["tables"]:
         for part, title in PARTS.items():
             if measured[part]:
-                columns, rows = _WRITERS[part](measured[part], sweep)
-                first = next(index for index, name in enumerate(columns) if name in (*_TESTED, "Budget", "Compared"))
-                shown = f"{title}: {_named(measured['measure'])}"
-                found.append(Table(part, measured["measure"], shown, _caption(part, measured, sweep), columns, rows, columns[first:]))
+                columns, rows = _WRITERS[part](measured[part])
+                measure = measured["measure"]
+                table = Table(f"sweep_{part}_{measure}", _caption(part, measured, sweep), columns, rows)
+                found.append(Finding(part, measure, f"{title}: {_named(measure)}", table))
     return found
 
 
@@ -54,8 +55,10 @@ def _caption(part: str, measured: Row, sweep: Row) -> str:
         "main_effects": "Each level less the centre's, the mean over all combinations of the other axes, paired by seed and item. "
         "Range: smallest and largest difference among those combinations.",
         "interactions": "By how much the first axis' effect is larger at the second axis' level than at its centre.",
-        "scaling": "Per doubling: the slope of the score on log2 of the budget, with its interval over seeds and items.",
-        "slope_differences": "Slope of the first less slope of the second, paired by seed and item.",
+        "scaling": "Per doubling: the slope of the score on log2 of the budget over the budgets that have a score, with its interval over "
+        "seeds and items. Slopes over different budgets must not be compared.",
+        "slope_differences": "Slope of the first less slope of the second, both over the budgets named, at which both have scores; "
+        "paired by seed and item.",
     }[part]
     family = (
         ""
@@ -67,71 +70,81 @@ def _caption(part: str, measured: Row, sweep: Row) -> str:
     return f"{text[:1].upper()}{text[1:]}. {against}{family}"
 
 
-def _tested(row: Row) -> tuple[str, ...]:
-    if row["effect"] is None:
-        return (visible(row["why"]), *[numbers.MISSING] * (len(_TESTED) - 1))
-    return (
-        numbers.points(row["effect"]), numbers.interval(row["interval"], numbers.points), numbers.p_value(row["p_value"]),
-        numbers.p_value(row["p_holm"]), f"{numbers.count(row['n_seeds'])} × {numbers.count(row['n_items'])}",
-        numbers.points(row["mde"]).removeprefix("+"),
-    )  # fmt: skip
+def _tested(row: Row) -> list[Cell]:
+    return [
+        amount(row["effect"], numbers.points, interval=row["interval"], note=row["why"]), amount(row["p_value"], numbers.p_value),
+        amount(row["p_holm"], numbers.p_value), amount(row["n_seeds"], numbers.count), amount(row["n_items"], numbers.count),
+        amount(row["mde"], lambda value: numbers.points(value).removeprefix("+")),
+    ]  # fmt: skip
 
 
-def _ablation(rows: Sequence[Row], sweep: Row) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def _text(title: str) -> Column:
+    return Column(title, title.lower().replace(" ", "_"), numeric=False)
+
+
+def _ablation(rows: Sequence[Row]) -> Content:
     apart = len({row["block"] for row in rows}) > 1
     cells = [
-        (
-            "; ".join(f"{axis}: {level}" for axis, level in row["levels"].items()),
-            "; ".join(row["centre_levels"].values()),
-            *([row["block"]] if apart else []),
+        [
+            words("; ".join(f"{axis}: {level}" for axis, level in row["levels"].items())),
+            words("; ".join(row["centre_levels"].values())),
+            *([words(row["block"])] if apart else []),
             *_tested(row),
-        )
+        ]
         for row in rows
     ]
-    return ("Changed", "Centre", *(["At"] if apart else []), *_TESTED), cells
+    return [_text("Changed"), _text("Centre"), *([_text("At")] if apart else []), *_TESTED], cells
 
 
-def _main_effects(rows: Sequence[Row], sweep: Row) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def _main_effects(rows: Sequence[Row]) -> Content:
     cells = [
-        (
-            row["axis"],
-            row["level"],
-            row["centre"],
-            numbers.count(row["n_pairs"]),
-            numbers.interval(row["range"], numbers.points),
-            *_tested(row),
-        )
+        [
+            words(row["axis"]), words(row["level"]), words(row["centre"]), amount(row["n_pairs"], numbers.count),
+            words(None if row["range"] is None else numbers.interval(row["range"], numbers.points)), *_tested(row),
+        ]
         for row in rows
+    ]  # fmt: skip
+    return [_text("Axis"), _text("Level"), _text("Centre"), Column("Compared", "n_pairs"), _text("Range"), *_TESTED], cells
+
+
+def _interactions(rows: Sequence[Row]) -> Content:
+    cells = [
+        [words(f"{row['first']}: {row['first_level']}"), words(f"{row['second']}: {row['second_level']}"), *_tested(row)] for row in rows
     ]
-    return ("Axis", "Level", "Centre", "Compared", "Range", *_TESTED), cells
+    return [_text("Level of the first axis"), _text("Level of the second axis"), *_TESTED], cells
 
 
-def _interactions(rows: Sequence[Row], sweep: Row) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    cells = [(f"{row['first']}: {row['first_level']}", f"{row['second']}: {row['second_level']}", *_tested(row)) for row in rows]
-    return ("Level of the first axis", "Level of the second axis", *_TESTED), cells
-
-
-def _scaling(rows: Sequence[Row], sweep: Row) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    columns = ("Method", "Budget", "Score", "Interval", "Per doubling", "95 % interval", "Seeds × items")
-    cells: list[tuple[str, ...]] = []
+def _scaling(rows: Sequence[Row]) -> Content:
+    """A row for every point, each with its curve's slope."""
+    columns = [
+        _text("Method"), Column("Budget", "train_flops"), Column("Score, 95 % interval", "score"), Column("Seeds", "n_seeds"),
+        Column("Items", "n_items"), Column("Per doubling, 95 % interval", "slope"),
+    ]  # fmt: skip
+    cells = []
     for row in rows:
-        for index, point in enumerate(row["points"]):
-            slope = ("", "") if index else (numbers.points(row["slope"]), numbers.interval(row["interval"], numbers.points))
-            cells.append(
-                (
-                    "" if index else visible(row["method"]), numbers.flops(point["train_flops"]), numbers.percent(point["value"]),
-                    numbers.interval(point["interval"]), *slope,
-                    f"{numbers.count(point['n_seeds'])} × {numbers.count(point['n_items'])}",
-                )
-            )  # fmt: skip
+        n_budgets, n_scored = len(row["points"]), len(row["budgets"])
+        lacking = f"incomplete: {n_scored} of {n_budgets} budgets scored" if n_scored < n_budgets else ""
+        slope = amount(row["slope"], numbers.points, interval=row["interval"], note=row["why"])
+        cells += [
+            [
+                words(row["method"], flag=lacking, tone="bad"), amount(point["train_flops"], numbers.flops),
+                amount(point["value"], numbers.percent, interval=point["interval"], note=point["why"]),
+                amount(point["n_seeds"], numbers.count), amount(point["n_items"], numbers.count), slope,
+            ]
+            for point in row["points"]
+        ]  # fmt: skip
     return columns, cells
 
 
-def _slope_differences(rows: Sequence[Row], sweep: Row) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    return ("First", "Second", *_TESTED), [(row["first"], row["second"], *_tested(row)) for row in rows]
+def _slope_differences(rows: Sequence[Row]) -> Content:
+    cells = []
+    for row in rows:
+        budgets = ", ".join(map(numbers.flops, row["budgets"]))
+        cells.append([words(row["first"]), words(row["second"]), words(budgets), *_tested(row)])
+    return [_text("First"), _text("Second"), _text("Budgets"), *_TESTED], cells
 
 
-_WRITERS: dict[str, Callable[[Sequence[Row], Row], tuple[tuple[str, ...], list[tuple[str, ...]]]]] = {
+_WRITERS: dict[str, Callable[[Sequence[Row]], Content]] = {
     "ablation": _ablation, "main_effects": _main_effects, "interactions": _interactions, "scaling": _scaling,
     "slope_differences": _slope_differences,
 }  # fmt: skip
@@ -145,6 +158,7 @@ def frame(sweep: Row) -> pd.DataFrame:
             for row in measured[part]:
                 low, high = row["interval"] or (None, None)
                 values = {key: row.get(key) for key in _KEYS} | ({"effect": row["slope"]} if part == "scaling" else {})
+                values["budgets"] = ";".join(f"{flops:g}" for flops in row.get("budgets") or ()) or None
                 found.append({"measure": measured["measure"], "table": part, "what": _what(part, row), **values, "low": low, "high": high})
     return pd.DataFrame(found)
 
@@ -163,32 +177,14 @@ def _what(part: str, row: Row) -> str:
     return f"{row['first']} - {row['second']}"
 
 
-def files(sweep: Row | None, *, latex_escaped: Callable[[str], str]) -> dict[str, str]:
-    """sweep.csv, sweep.md and sweep.tex with their contents; nothing where a study has no sweep."""
+def files(sweep: Row | None, basis: str) -> dict[str, str]:
+    """sweep.csv, sweep.md and sweep.tex with their contents, `basis` under every table; nothing where a study has no sweep."""
     if not sweep:
         return {}
-    shown = tables(sweep)
+    shown = [replace(found, table=replace(found.table, basis=basis)) for found in tables(sweep)]
+    titled = [replace(found.table, caption=f"{found.title}. {found.table.caption}") for found in shown]
     return {
         "sweep.csv": frame(sweep).to_csv(index=False),
-        "sweep.md": "\n".join(_markdown(table) for table in shown),
-        "sweep.tex": "\n".join(_latex(table, latex_escaped) for table in shown),
+        "sweep.md": "\n".join(f"### {found.title}\n\n{as_markdown(found.table)}" for found in shown),
+        "sweep.tex": "\n".join(map(as_latex, titled)),
     }
-
-
-def _markdown(table: Table) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", r"\|").replace("<", "&lt;").replace("\n", " ") for cell in cells) + " |"
-
-    body = "\n".join(line(row) for row in table.rows)
-    marks = line(["---:" if name in table.numeric else "---" for name in table.columns])
-    return f"### {table.title}\n\n{line(table.columns)}\n{marks}\n{body}\n\n{table.caption.replace('<', '&lt;')}\n"
-
-
-def _latex(table: Table, escaped: Callable[[str], str]) -> str:
-    lines = [" & ".join(map(escaped, cells)) + r" \\" for cells in (table.columns, *table.rows)]
-    columns = "".join("r" if name in table.numeric else "l" for name in table.columns)
-    body = "\n".join(lines[1:])
-    return (
-        f"\\begin{{table}}\n\\centering\n\\caption{{{escaped(f'{table.title}. {table.caption}')}}}\n\\begin{{tabular}}{{{columns}}}\n"
-        f"\\toprule\n{lines[0]}\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}\n\\end{{table}}\n"
-    )

@@ -3,10 +3,13 @@
   const FILTER_FROM = 9;
   const KINDS = { csv: ["CSV", "text/csv"], md: ["Markdown", "text/markdown"], tex: ["LaTeX", "application/x-tex"] };
 
+  // What a cell is sorted by; null where it is missing, whatever number the note behind the dash may hold.
   function key(cell, numeric) {
-    if (!numeric) return cell.textContent.trim().toLowerCase();
-    if (cell.dataset.v !== undefined) return Number(cell.dataset.v);
-    const plain = Number.parseFloat(cell.textContent.replace(/[\u202f\u2009\u00a0 ]/g, "").replace("\u2212", "-").replace(/^[^\d+.-]+/, ""));
+    if (numeric && cell.dataset.v !== undefined) return Number(cell.dataset.v);
+    const text = cell.textContent.trim();
+    if (text.startsWith("–")) return null;
+    if (!numeric) return text.toLowerCase();
+    const plain = Number.parseFloat(text.replace(/[\u202f\u2009\u00a0 ]/g, "").replace("\u2212", "-").replace(/^[^\d+.-]+/, ""));
     return Number.isNaN(plain) ? null : plain;
   }
   function sortable(table) {
@@ -27,7 +30,7 @@
         if (order !== "none") head.setAttribute("aria-sort", order);
         const sign = order === "descending" ? -1 : 1;
         const rows = order === "none" ? original : original.map((row) => [row, key(row.cells[column], numeric)]).sort(([, a], [, b]) => {
-          if (a === null || b === null || a === "–" || b === "–") return Number(a === null || a === "–") - Number(b === null || b === "–");
+          if (a === null || b === null) return Number(a === null) - Number(b === null);
           return sign * (numeric ? a - b : a.localeCompare(b, "en", { numeric: true }));
         }).map(([row]) => row);
         body.append(...rows);

@@ -13,7 +13,7 @@ from harness.core.store import write_text
 from harness.report import sections, sweep_tables
 from harness.report.boards import leaderboard_table
 from harness.report.spending import phase_markdown
-from harness.report.table import as_latex, as_markdown, csv_text, files, latex_escaped
+from harness.report.table import as_latex, as_markdown, csv_text, files
 from harness.report.views import phase_shares
 
 Files = dict[str, dict[str, str]]
@@ -89,7 +89,7 @@ def write_tables(run_dir: Path, run: RunResults, made: Files) -> list[Path]:
         "verdicts.csv": safe_csv(verdict_frame(run.verdicts)),
         "phases.md": phase_markdown(phase_shares(run.ledger)),
     }
-    contents |= sweep_tables.files(run.leaderboard.get("sweep"), latex_escaped=latex_escaped)
+    contents |= sweep_tables.files(run.leaderboard.get("sweep"), sections.basis(run))
     others = {name: forms for name, forms in made.items() if name != "leaderboard"}
     contents |= {f"tables/{name}.{ending}": text for name, forms in others.items() for ending, text in forms.items()}
     (run_dir / "tables").mkdir(exist_ok=True)

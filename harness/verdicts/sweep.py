@@ -26,6 +26,7 @@ from harness.verdicts.judge import FEW_SEEDS, MATCH_TOLERANCE
 ALPHA, POWER = 0.05, 0.8
 ONE_SEED = "one training seed: a single run of each cannot tell a setting from the luck of the run"
 Row = dict[str, Any]
+_BLANK: Row = dict.fromkeys(("effect", "interval", "p_value", "n_seeds", "n_items", "n_dropped"))
 
 
 @dataclass(frozen=True)
@@ -216,26 +217,48 @@ class _Analysis:
         return {arm.label: first_signs[arm.levels[first]] * second_signs[arm.levels[second]] / n_blocks for arm in inside}
 
     def _scaling(self, family: Family) -> Row:
-        """Curves of methods that ran at two budgets or more, on one student each, and which of two rises faster."""
+        """Curves of methods that were to run at two budgets or more, on one student each, and which of two rises faster.
+
+        A curve's points are all of its runs, with the reason in "why" where one has no score; its slope is over "budgets", those scored.
+        Two slopes are compared over the budgets at which both methods have scores: where curves flatten, others have another slope.
+        """
         if not any(self.sweep.axes[name].key == BUDGET for name in self.study_axes):
             return {"scaling": [], "slope_differences": []}
         by_curve: dict[str, list[Arm]] = {}
-        for arm in self.arms:
-            if arm.label in self.scores.methods and is_trained(self.results.trials, arm.label):
+        for arm in sorted(self.arms, key=lambda arm: arm.train_flops):
+            if is_trained(self.results.trials, arm.label):
                 by_curve.setdefault(arm.curve, []).append(arm)
-        slopes = {curve: _slope_weights(arms) for curve, arms in by_curve.items() if len({arm.train_flops for arm in arms}) > 1}
-        curves = []
-        for curve, weights in slopes.items():
-            arms = sorted(by_curve[curve], key=lambda arm: arm.train_flops)
-            row, _ = self._estimated({"method": curve, "points": [self._point(arm) for arm in arms]}, weights)
+        curves = {arm.curve: by_curve[arm.curve] for arm in self.arms if len(by_curve.get(arm.curve, ())) > 1}
+        slopes = []
+        for curve, arms in curves.items():
+            scored = self._scored(arms)
+            told: Row = {"method": curve, "budgets": [arm.train_flops for arm in scored], "points": [self._point(arm) for arm in arms]}
+            row, _ = self._sloped(told, {arm.label: weight for arm, weight in _slope_weights(scored)})
             del row["p_value"]
-            curves.append({"slope": row.pop("effect"), **row})
+            slopes.append({"slope": row.pop("effect"), **row})
         differences = []
-        for one, two in combinations(slopes, 2):
-            if self._student(by_curve[one][0]) == self._student(by_curve[two][0]):
-                weights = {**slopes[one], **{name: -weight for name, weight in slopes[two].items()}}
-                differences.append(self._tested({"first": one, "second": two}, weights, family))
-        return {"scaling": curves, "slope_differences": differences}
+        for one, two in combinations(curves, 2):
+            if self._student(curves[one][0]) == self._student(curves[two][0]):
+                row, found = self._slope_difference(one, curves[one], two, curves[two])
+                differences.append(family.add(row | {"p_holm": None, "mde": None}, found))
+        return {"scaling": slopes, "slope_differences": differences}
+
+    def _slope_difference(self, one: str, first: Sequence[Arm], two: str, second: Sequence[Arm]) -> tuple[Row, Estimate | None]:
+        """Slope of the first less slope of the second, both over the budgets at which both have scores."""
+        budgets = {arm.train_flops for arm in self._scored(first)} & {arm.train_flops for arm in self._scored(second)}
+        fitted = [[arm for arm in arms if arm.train_flops in budgets] for arms in (first, second)]
+        signed = zip((1.0, -1.0), fitted, strict=True)
+        weights = {arm.label: sign * weight for sign, arms in signed for arm, weight in _slope_weights(arms)}
+        return self._sloped({"first": one, "second": two, "budgets": sorted(budgets)}, weights)
+
+    def _sloped(self, row: Row, weights: Mapping[str, float]) -> tuple[Row, Estimate | None]:
+        if not weights:
+            whose = "both have" if "second" in row else "it has"
+            return row | _BLANK | {"why": f"{whose} scores at {len(row['budgets'])} of the budgets; a slope needs two"}, None
+        return self._estimated(row, weights)
+
+    def _scored(self, arms: Sequence[Arm]) -> list[Arm]:
+        return [arm for arm in arms if arm.label in self.scores.methods]
 
     def _student(self, arm: Arm) -> tuple[str | None, ...]:
         return tuple(arm.levels.get(name) for name in self.study_axes if self.sweep.axes[name].key != BUDGET)
@@ -255,11 +278,10 @@ class _Analysis:
 
     def _estimated(self, row: Row, weights: Mapping[str, float], pairs: Sequence[tuple[str, str]] = ()) -> tuple[Row, Estimate | None]:
         """The row with its contrast; no estimate where one seed, or nothing shared, forbids a test."""
-        blank = dict.fromkeys(("effect", "interval", "p_value", "n_seeds", "n_items", "n_dropped"))
         try:
             fitted, n_dropped = self._fitted(list(weights))
         except NotTestableError as error:
-            return row | blank | {"why": str(error)}, None
+            return row | _BLANK | {"why": str(error)}, None
         found = contrast(fitted, list(weights.values()), level=1 - self.alpha)
         told = {"effect": found.estimate, "n_seeds": found.n_seeds, "n_items": found.n_items, "n_dropped": n_dropped, "why": ""}
         if pairs:
@@ -267,8 +289,8 @@ class _Analysis:
             simple = [float(means[one] - means[other]) for one, other in pairs]
             told["range"] = [min(simple), max(simple)]
         if found.n_seeds < 2:
-            return row | blank | told | {"why": ONE_SEED}, None
-        return row | blank | told | {"interval": list(found.interval), "p_value": found.p_value}, found
+            return row | _BLANK | told | {"why": ONE_SEED}, None
+        return row | _BLANK | told | {"interval": list(found.interval), "p_value": found.p_value}, found
 
     def _fitted(self, labels: list[str]) -> tuple[Moments, int]:
         """Moments of runs on the seeds and items that all of them share, and the number of items that some run lacks.
@@ -308,11 +330,13 @@ def _arms(study: Mapping[str, Any], study_axes: Sequence[str], sweep: SweepSpec)
     return found
 
 
-def _slope_weights(arms: Sequence[Arm]) -> dict[str, float]:
-    """Least squares on log2 of the budget: the score gained per doubling of training FLOPs is Σ weight·score."""
+def _slope_weights(arms: Sequence[Arm]) -> list[tuple[Arm, float]]:
+    """Least squares on log2 of the budget: the score gained per doubling of training FLOPs is Σ weight·score; none of fewer than two."""
+    if len(arms) < 2:
+        return []
     doublings = np.log2([arm.train_flops for arm in arms])
     centred = doublings - doublings.mean()
-    return dict(zip((arm.label for arm in arms), (centred / (centred @ centred)).tolist(), strict=True))
+    return list(zip(arms, (centred / (centred @ centred)).tolist(), strict=True))
 
 
 def _n_clusters(scores: TaskScores) -> int:

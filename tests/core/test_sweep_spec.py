@@ -165,6 +165,9 @@ MISTAKES: list[tuple[str, Any, list[str]]] = [
     ("alike in labels", one({"key": "fail", "values": ["a b", "a-b"]}), ["sweep.axes.rate.values[1]", "name them"]),
     ("a name with a slash", one({"key": "fail", "values": {"a/b": "x"}}), ["sweep.axes", "must match", "'a/b'"]),
     ("nothing to drop from", one({"key": "fail", "drop_each": True}), ["sweep.axes.rate.drop_each", "list of at least 2"]),
+    ("seeds to drop", {"axes": {"s": {"key": "seeds", "drop_each": True}}}, ["sweep.axes.s.drop_each", "expected `values`", "seeds"]),
+    ("a budget to drop", {"axes": {"b": {"key": "budget.train_flops", "drop_each": ["x"]}}}, ["axes.b.drop_each", "['x']", "values"]),
+    ("a student to drop", {"axes": {"a": {"key": "student.adaptation", "drop_each": True}}}, ["axes.a.drop_each", "student.adaptation"]),
     ("no such element", one({"key": "parts", "drop_each": ["d"]}), ["sweep.axes.rate.drop_each[0]", "'d'", "Valid: a, b, c"]),
     ("unequal lists", {"method": "toy_sft", "design": "list", "axes": {"idle": [True], "learning_rate": [1, 2]}}, ["as many values"]),
     ("values without a key", one({"values": [1]}), ["sweep.axes.rate", "expected a key"]),
@@ -190,3 +193,46 @@ def test_a_mistake_is_one_message_with_its_place(tmp_path: Path, sweep: Any, tol
 def test_only_a_sweep_places_a_method(tmp_path: Path, key: str, value: Any) -> None:
     with pytest.raises(SpecError, match=rf"methods\[0\]\.{key}: is set by a sweep"):
         load_study(write(tmp_path, None, methods=[{"name": "toy_sft", key: value}]))
+
+
+FULL = STUDY["student"] | {"adaptation": {"kind": "full"}}
+
+
+@pytest.mark.parametrize(
+    ("student", "sweep", "told"),
+    [
+        (FULL, {"axes": {"student.adaptation.rank": [16, 8]}}, ["sweep.axes.student.adaptation.rank[1]", "kind: full", "(got 8)"]),
+        (FULL, {"axes": {"d": {"key": "student.adaptation.dropout", "values": {"some": 0.1}}}},
+         ["sweep.axes.d.values.some", "dropout means"]),
+        (STUDY["student"], {"axes": {"a": {"key": "student.adaptation", "values": {"whole": {"kind": "full", "rank": 8}}}}},
+         ["sweep.axes.a.values.whole", "student.adaptation.rank means nothing beside kind: full"]),
+        (STUDY["student"], {"design": "grid", "axes": {"kind": {"key": "student.adaptation.kind", "values": ["lora", "full"]},
+                                                       "rank": {"key": "student.adaptation.rank", "values": [4, 8]}}},
+         ["sweep.axes", "kind=full, rank=8 cannot be combined", "rank means nothing"]),
+    ],
+)  # fmt: skip
+def test_parts_of_an_adapter_are_not_swept_where_there_is_none(tmp_path: Path, student: Any, sweep: Any, told: list[str]) -> None:
+    path = write(tmp_path, sweep, student=student)
+    with pytest.raises(SpecError) as caught:
+        load_study(path)
+    for part in (f"{path}:", *told):
+        assert part in str(caught.value)
+
+
+def test_full_fine_tuning_may_stand_beside_adapters(tmp_path: Path) -> None:
+    study = expanded(tmp_path, {"axes": {"student.adaptation.kind": ["full"]}})
+    assert {study.student_of(method).adaptation.kind for method in study.methods} == {"lora", "full"}
+    axes = {"a": {"key": "student.adaptation", "values": {"whole": {"kind": "full"}, "wide": {"kind": "lora", "rank": 8}}}}
+    assert len(labels(expanded(tmp_path, {"axes": axes}))) == 6
+
+
+@pytest.mark.parametrize(
+    ("axes", "setter"),
+    [({"rate": {"key": "learning_rate", "values": [0.1]}}, "the sweep's axis rate"),
+     ({"both": {"values": {"on": {"learning_rate": 0.1, "idle": True}}}}, "the sweep's axis both"), ({"idle": [True]}, "methods")],
+)  # fmt: skip
+def test_a_grid_on_a_setting_that_is_taken_names_what_took_it(tmp_path: Path, axes: Any, setter: str) -> None:
+    tune = {"flops": 3e8, "grids": {"toy_sft": {"learning_rate": [1e-2]}}, "suites": ["toy_validation"]}
+    with pytest.raises(SpecError) as caught:
+        load_study(write(tmp_path, {"method": "toy_sft", "axes": axes}, tune=tune))
+    assert f"tune.grids.toy_sft.learning_rate: {setter} sets it for toy_sft already" in str(caught.value)

@@ -84,6 +84,18 @@ def test_tables_sort_by_value_and_by_keyboard(show, peaceful):
     assert page.locator("#table-leaderboard [aria-sort]").count() == 1
 
 
+def test_what_is_missing_comes_last_whatever_its_note_says(show, peaceful):
+    page = show(peaceful)
+    head = page.locator("#table-leaderboard thead th", has_text="Cost")
+    place = head.evaluate("head => head.cellIndex")
+    page.locator(f"#table-leaderboard tbody tr:first-child > :nth-child({place + 1})").evaluate(
+        "cell => { cell.removeAttribute('data-v'); cell.textContent = '\u2013 (3 without a score)'; }"
+    )
+    for _ in ("descending", "ascending"):
+        head.locator("button").click()
+        assert [text[0] == "\u2013" for _, text in column(page, place)] == [False] * (len(METHODS) - 1) + [True]
+
+
 def test_rows_are_filtered_and_counted(show, peaceful):
     page = show(peaceful)
     tools = page.locator("#table-robustness .tools")

@@ -181,8 +181,16 @@ def test_unfinished_trials_are_named():
     assert "rlhf-1 (failed)" in text
 
 
-def test_one_seed_is_warned_about():
-    assert "Only 1 training seed:" in Page(page(synthetic_run(seeds=1, items=6))).text()
+def test_one_seed_is_warned_about_and_nothing_is_called_sure(html):
+    text, of_two = Page(page(synthetic_run(seeds=1, items=6))).text(), Page(html).text()
+    assert "Only 1 training seed:" in text
+    assert "seeds and items both random" in of_two
+    assert "Surely on the front: " in of_two
+    assert "items random only" not in of_two
+    assert text.count("items random only: what the luck of one training seed did cannot be told") == 2, "above the chart and the table"
+    assert "On the front in 95.0\u202f% of draws of items: " in text
+    assert "both random" not in text
+    assert "surely on" not in text.lower()
 
 
 @pytest.mark.parametrize("missing", [("verdicts", "corpora", "curves"), ("leaderboard",), ("samples", "ledger")])

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 
 from benchmarks.sweeps.spent import spent
 from harness.cli.status import run_state
+from harness.cli.sweep import planned_sweep
 from harness.core.spec import load_study
 from harness.core.store import RunStore, computed, write_json
 from harness.study.calibration import Calibration, makespan_s, predict
@@ -21,9 +22,10 @@ from harness.study.fingerprint import code_fingerprint
 from harness.study.plan import Plan, Setting, needed, plan_study
 from harness.study.stage import StageTask
 from harness.study.trial import run_stage
+from selfteach.method import SelfTeachConfig
 from tests.study.conftest import Workplace
 
-STUDIES = Path(__file__).parents[2] / "studies"
+STUDIES, DOCS = (Path(__file__).parents[2] / name for name in ("studies", "docs"))
 SETTING = Setting("cpu", "float32", 1)
 QUICK: dict[str, Any] = {
     "seeds": [0],
@@ -112,6 +114,34 @@ def test_the_studies_of_this_repository_keep_their_stages(path: Path, monkeypatc
     assert all(
         len([s for s in shared.stages.values() if s.prepared == one.id]) > 1 for one in shared.stages.values() if one.kind == "prepare"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "n_variants", "n_first", "share"), [("ablations", 13, 4, 0.52), ("components", 15, 15, 1.0)]
+)  # fmt: skip
+def test_what_a_sweep_shares_is_what_its_docs_say(name: str, n_variants: int, n_first: int, share: float) -> None:
+    study = load_study(STUDIES / f"{name}.yaml")
+    plan = plan_study(study, weights="w", setting=SETTING)
+    training = [stage for stage in plan.stages.values() if stage.kind in ("prepare", "train") and stage.label != "base"]
+    alone = sum(trial.label != "base" for trial in plan.trials)
+    assert alone == n_variants * len(study.seeds)
+    assert sum(stage.budget_share for stage in training) / alone == pytest.approx((0.7 * n_first + 0.3 * n_variants) / n_variants)
+    assert (0.7 * n_first + 0.3 * n_variants) / n_variants == pytest.approx(share, abs=0.005)
+    told = planned_sweep(study, plan)
+    assert told is not None
+    row = next(line for line in (DOCS / "sweeps.md").read_text(encoding="utf-8").splitlines() if line.startswith(f"| `{name}.yaml`"))
+    assert f"| {n_variants} | {n_first} |" in row
+    assert f"= {share:.0%}".replace("%", " %") in row
+    assert f"{told['stages_alone']} stages alone, {told['stages']} together" in row
+
+
+def test_components_leaves_out_each_operation_and_each_reward_term() -> None:
+    study = load_study(STUDIES / "components.yaml")
+    centre = SelfTeachConfig(**next(method for method in study.methods if method.label == "selfteach").config)
+    labels = {method.label for method in study.methods}
+    assert labels >= {f"selfteach:operations=without-{operation}" for operation in centre.operations}
+    assert labels >= {f"selfteach:reward=without-{term}" for term in centre.environment.reward_terms}
+    assert labels >= {"selfteach:policy=random", "selfteach:executor=student", "selfteach:reviewer=student"}
 
 
 def test_prediction_counts_a_shared_part_once(workplace: Workplace) -> None:

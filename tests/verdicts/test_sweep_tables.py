@@ -159,15 +159,24 @@ def test_main_effects_average_over_the_other_axis_and_interactions_are_differenc
     assert table["family"] == 5
 
 
-def scaling(slopes: Mapping[str, float], rng: np.random.Generator, **more: Any) -> Part:
+def curves(values: Mapping[str, Sequence[float]], rng: np.random.Generator, missing: Sequence[str] = (), **more: Any) -> Part:
+    """Each method at budgets that double, with these mean scores; runs that are `missing` failed."""
     truth, levels, budgets = {}, {}, {}
-    for doublings in range(3):
-        for method, slope in slopes.items():
+    for doublings in range(max(map(len, values.values()))):
+        for method, means in values.items():
             name = f"{2**doublings:g}e12"
             label = f"{method}:budget={name}" if doublings else method
-            truth[label], levels[label], budgets[label] = 0.3 + slope * doublings, {"budget": name}, BUDGET * 2**doublings
-    sweep = {"design": "grid", "axes": {"budget": {"key": "budget.train_flops", "values": [1e12, 2e12, 4e12]}}}
-    return made(truth, levels, sweep, rng=rng, budgets=budgets, **more)
+            truth[label], levels[label], budgets[label] = means[doublings], {"budget": name}, BUDGET * 2**doublings
+    axis = {"key": "budget.train_flops", "values": sorted(set(budgets.values()))}
+    results = made(truth, levels, {"design": "grid", "axes": {"budget": axis}}, rng=rng, budgets=budgets, **more)
+    assert set(missing) <= set(truth)
+    kept, trials = results.samples, results.trials.copy()
+    trials.loc[trials["method"].isin(missing), "status"] = "failed"
+    return Part(**{**vars(results), "samples": kept[~kept["method"].isin(missing)], "trials": trials})
+
+
+def scaling(slopes: Mapping[str, float], rng: np.random.Generator, **more: Any) -> Part:
+    return curves({method: [0.3 + slope * doublings for doublings in range(3)] for method, slope in slopes.items()}, rng, **more)
 
 
 def test_slopes_per_doubling_and_their_difference_are_recovered() -> None:
@@ -187,6 +196,58 @@ def test_slopes_per_doubling_and_their_difference_are_recovered() -> None:
     assert difference["p_holm"] < 0.01
     equal = only(scaling({"one": 0.05, "two": 0.05}, np.random.default_rng(7), seeds=5, items=100))
     assert equal["slope_differences"][0]["p_holm"] > 0.05
+
+
+FLATTENING = (0.3, 0.4, 0.45, 0.46)
+
+
+def test_slopes_are_compared_over_the_budgets_that_both_methods_have() -> None:
+    """The same curve twice; without its two flat runs the second alone would seem to rise twice as fast."""
+    missing = ["q:budget=4e12", "q:budget=8e12"]
+    results = curves({"p": FLATTENING, "q": FLATTENING}, np.random.default_rng(14), missing, seeds=5, items=100)
+    table = only(results)
+    whole, part = table["scaling"]
+    assert whole["budgets"] == [1e12, 2e12, 4e12, 8e12]
+    assert part["budgets"] == [1e12, 2e12]
+    assert [point["train_flops"] for point in part["points"]] == [1e12, 2e12, 4e12, 8e12]
+    assert [point["why"] for point in part["points"]] == ["", "", *(f"{label} has no scores" for label in missing)]
+    assert part["points"][3]["value"] is part["points"][3]["interval"] is None
+    (row,) = table["slope_differences"]
+    rises = [arrays(results, f"{name}:budget=2e12").mean() - arrays(results, name).mean() for name in "pq"]
+    assert row["budgets"] == [1e12, 2e12]
+    assert row["effect"] == pytest.approx(rises[0] - rises[1])
+    assert row["p_holm"] > 0.05
+    assert part["slope"] == pytest.approx(rises[1])
+    assert part["slope"] > 1.5 * whole["slope"], "the slopes of the two curves, each over its own budgets, are not alike"
+
+
+def test_three_common_budgets_in_the_middle_of_a_curve() -> None:
+    results = curves({"p": FLATTENING, "q": FLATTENING}, np.random.default_rng(15), ["p:budget=2e12"], seeds=4)
+    table = only(results)
+    (row,) = table["slope_differences"]
+    assert row["budgets"] == [1e12, 4e12, 8e12]
+    doublings = [0, 2, 3]
+    slopes = [
+        np.polyfit(doublings, [arrays(results, name if d == 0 else f"{name}:budget={2**d}e12").mean() for d in doublings], 1)[0]
+        for name in "pq"
+    ]
+    assert row["effect"] == pytest.approx(slopes[0] - slopes[1])
+
+
+@pytest.mark.parametrize(
+    ("missing", "n_left", "n_shared"),
+    [(["q", "q:budget=4e12", "q:budget=8e12"], 1, 1), (["q", "q:budget=2e12", "q:budget=4e12", "q:budget=8e12"], 0, 0),
+     (["q", "q:budget=2e12", "p:budget=4e12", "p:budget=8e12"], 2, 0)],
+)  # fmt: skip
+def test_fewer_than_two_common_budgets_give_no_difference_but_its_reason(missing: list[str], n_left: int, n_shared: int) -> None:
+    table = only(curves({"p": FLATTENING, "q": FLATTENING}, np.random.default_rng(16), missing))
+    (row,) = table["slope_differences"]
+    assert (row["effect"], row["p_holm"], len(row["budgets"])) == (None, None, n_shared)
+    assert row["why"] == f"both have scores at {n_shared} of the budgets; a slope needs two"
+    assert table["family"] == 0
+    curve = next(curve for curve in table["scaling"] if curve["method"] == "q")
+    assert len(curve["budgets"]) == n_left
+    assert curve["why"] == ("" if n_left == 2 else f"it has scores at {n_left} of the budgets; a slope needs two")
 
 
 def test_slopes_cover_the_truth() -> None:
