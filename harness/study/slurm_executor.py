@@ -49,20 +49,24 @@ class SlurmExecutor(Executor):
         self._new: dict[str, list[tuple[Stage, RemoteTask]]] = {}
         self._jobs: dict[str, str] = {}
         """Job id by stage, of what is in the queue."""
-        self._kills: dict[str, int] = {}
         self._missing: set[str] = set()
         self._looked_s = self._asked_s = float("-inf")
 
     @contextmanager
     def session(self) -> Iterator[None]:
-        """Finds the jobs of an earlier driver; at the end cancels what is still in the queue."""
+        """Finds the jobs of an earlier driver; at the end cancels what is still in the queue.
+
+        Only a job that still waits or runs is taken over. What others left is no result of this run: their stage is finished (and was
+        compared with its checksums), or is tried again.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
         self.store.queue.mkdir(exist_ok=True)
         alive = queued_jobs()
         for path in self.store.queue.glob("*.json"):
             job = json.loads(path.read_text())["job"]
-            if job not in alive and not self._result_path(job).exists():
-                path.unlink()
+            if job not in alive or self._result_path(job).exists() or self.store.finished(path.stem):
+                self._jobs[path.stem] = job
+                self._forget(path.stem)
         try:
             yield
         finally:
@@ -149,8 +153,7 @@ class SlurmExecutor(Executor):
         job = self._jobs[stage]
         self._forget(stage)
         self._missing.discard(stage)
-        self._kills[stage] = self._kills.get(stage, 0) + 1
-        return Ended(stage, None, f"Slurm job {job} ended without a result (out of memory?)", again=self._kills[stage] < MAX_KILLS)
+        return self.dead(stage, f"Slurm job {job} ended without a result (out of memory?)")
 
     def _forget(self, stage: str) -> None:
         job = self._jobs.pop(stage)

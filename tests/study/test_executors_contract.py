@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import pickle
 import shutil
 import signal
 import stat
@@ -28,6 +29,7 @@ from harness.study.ray_head import RayHead
 from harness.study.schedule import Executor, Outcome, worker_environment
 from harness.study.share import Share
 from harness.study.slurm_executor import SlurmExecutor, queued_jobs
+from harness.study.worker import StageResult
 from tests.study.cheap_stages import CheapTask, Watcher, stage
 from tests.study.conftest import PYTHONPATH, Workplace, alive, wait_until
 from tests.study.test_run import assert_same_results
@@ -279,6 +281,24 @@ def test_slurm_jobs_outlive_their_driver_and_are_taken_over(slurm: None, tmp_pat
     assert len(begun(executor, "waits")) == 1, "not submitted twice"
     assert (store.folder("last") / "result.txt").read_text() == "quick\nwaits\nlast\n"
     assert not list(store.stages.glob(".tmp-*"))
+
+
+def test_what_slurm_jobs_left_while_no_driver_lived_is_no_result_of_the_next_run(slurm: None, tmp_path: Path, store: RunStore) -> None:
+    """Jobs 7, 8 and 9: one failed, one finished a stage that was damaged and discarded since, one finished a stage that is still there."""
+    executor = SlurmExecutor(store, workers=None, threads=1, options={})
+    (store.root / "slurm").mkdir()
+    store.queue.mkdir()
+    meta = CheapTask(store.root, stage("there"), tmp_path).run()
+    for job, name, left in (("7", "failed", ("error", "boom")), ("8", "discarded", StageResult("discarded", meta)), ("9", "there", None)):
+        (store.queue / f"{name}.json").write_text(json.dumps({"job": job}))
+        for kind in ("result", "submitted"):
+            path = store.root / "slurm" / (f"{job}_0_result.pkl" if kind == "result" else f"{job}_submitted.pkl")
+            path.write_bytes(pickle.dumps(left if isinstance(left, tuple) else ("success", left)))
+    stages = [stage("failed", "there"), stage("discarded"), stage("last", "failed", "discarded")]
+    assert run(executor, stages, done={"there"}).finished == {"there", "failed", "discarded", "last"}
+    assert [len(begun(executor, name)) for name in ("there", "failed", "discarded")] == [1, 1, 1]
+    assert not list(store.queue.iterdir())
+    assert not list((store.root / "slurm").glob("*.pkl"))
 
 
 def test_a_preempted_slurm_job_goes_back_into_the_queue(slurm: None, tmp_path: Path, store: RunStore) -> None:
