@@ -22,6 +22,7 @@ from harness.study.share import Share
 from harness.study.worker import StageResult
 
 INSTALL = "pip install 'selfteach[ray]'"
+SHARE_REMEDY = "a place that damages files cannot be a --share"
 _NODES_EVERY_S = 5.0
 _CONNECT_S = 10.0
 
@@ -118,6 +119,9 @@ class RayExecutor(Executor):
                     self.share.fetch(stage.id, self.store)
                 except StoreError as error:
                     return Ended(stage.id, StageResult(stage.id, None, str(error), str(error)))
+            elif damaged := [upstream for upstream in stage.inputs if not self.share.has(upstream)]:
+                # The worker found it so; `submit` copies it there once more.
+                return self.dead(stage.id, f"of its inputs {', '.join(damaged)} was damaged at {self.share.uri}", SHARE_REMEDY)
         return Ended(stage.id, result)
 
     def _gpus_each(self) -> float:

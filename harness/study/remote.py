@@ -85,7 +85,10 @@ class RemoteTask:
         if self.share is None:
             return self._run_task()
         if self.share.has(self.stage.id):
-            return self.share.fetch(self.stage.id, store)
+            try:
+                return self.share.fetch(self.stage.id, store)
+            except StoreError as error:
+                print(f"computed again: {error}", flush=True)
         for upstream in self.stage.inputs:
             self.share.fetch(upstream, store)
         meta = self._run_task()
