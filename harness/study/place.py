@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from harness.core.store import RunStore
+from harness.core.store import RunStore, is_disk_full
 from harness.errors import SpecError, StoreError
 from harness.study.executor import LocalExecutor
 from harness.study.plan import Setting
@@ -110,7 +110,11 @@ class Place:
         return LocalExecutor(store, workers=workers, threads=threads, gpus=self.gpus or ())
 
     def fetch_finished(self, stages: Iterable[str], store: RunStore, warn: Callable[[str], None]) -> None:
-        """Copies stages that were finished after an earlier driver had gone; warns of those that are damaged there."""
+        """Copies stages that were finished after an earlier driver had gone; warns of those that cannot be copied.
+
+        Raises:
+            StoreError: the share does not answer, or the disk is full.
+        """
         if self.share is None:
             return
         for stage in stages:
@@ -118,6 +122,8 @@ class Place:
                 try:
                     self.share.fetch(stage, store)
                 except StoreError as error:
+                    if is_disk_full(error):
+                        raise
                     warn(f"not taken from the share: {error}")
 
     def describe(self, workers: int) -> str:

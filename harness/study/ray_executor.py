@@ -9,10 +9,10 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
-from harness.core.store import RunStore
+from harness.core.store import RunStore, is_disk_full
 from harness.errors import ExecutorError, SpecError, StoreError
 from harness.study.plan import Setting, Stage
 from harness.study.ray_head import RayHead
@@ -53,6 +53,8 @@ class RayExecutor(Executor):
         assert address is not None or workers is not None
         self.workers, self.address, self.gpus, self.use_gpus, self.share = workers, address, gpus, use_gpus, share
         self._running: dict[Any, Stage] = {}
+        self._unsent: list[Ended] = []
+        """Stages whose inputs could not be copied to the share."""
         self._options: dict[str, Any] = {}
         self._room = (0, 0.0)
         self._environment = worker_environment(threads) | ({} if use_gpus else {"CUDA_VISIBLE_DEVICES": ""})
@@ -92,16 +94,21 @@ class RayExecutor(Executor):
         """Makes the stage a Ray task; its inputs are copied to the share if there is one."""
         ray = load_ray()
         if self.share is not None:
-            for upstream in stage.inputs:
-                self.share.publish(upstream, self.store)
+            try:
+                for upstream in stage.inputs:
+                    self.share.publish(upstream, self.store)
+            except StoreError as error:
+                self._unsent.append(Ended(stage.id, _failed(stage, error)))
+                return
         remote = RemoteTask(task, os.getcwd(), self._environment, self.share)
         self._running[ray.remote(call).options(**self._options, name=stage.name).remote(remote)] = stage
 
     def collect(self, timeout_s: float) -> list[Ended]:
         """Tasks that have ended; those whose worker died did so after Ray tried them again."""
         ray = load_ray()
-        if not self._running:
-            return []
+        if self._unsent or not self._running:
+            unsent, self._unsent = self._unsent, []
+            return unsent
         ready, _ = ray.wait(list(self._running), num_returns=1, timeout=timeout_s, fetch_local=False)
         return [self._ended(ray, reference, self._running.pop(reference)) for reference in ready]
 
@@ -112,16 +119,22 @@ class RayExecutor(Executor):
             return Ended(stage.id, StageResult(stage.id, None, f"{type(error.cause).__name__}: {error.cause}", str(error)))
         except ray.exceptions.RayError as error:
             return Ended(stage.id, None, _death(error))
-        if self.share is not None:
+        try:
+            return self._fetched(stage, result)
+        except StoreError as error:
+            return Ended(stage.id, _failed(stage, error))
+
+    def _fetched(self, stage: Stage, result: StageResult) -> Ended:
+        """The result of a stage that, if it was done on the share, is now in the run's folder."""
+        if self.share is None:
+            return Ended(stage.id, result)
+        with suppress(StoreError):  # a stage is worth more than its log
             self.share.fetch_log(stage.id, self.store.logs / f"{stage.id}.log")
-            if result.meta is not None:
-                try:
-                    self.share.fetch(stage.id, self.store)
-                except StoreError as error:
-                    return Ended(stage.id, StageResult(stage.id, None, str(error), str(error)))
-            elif damaged := [upstream for upstream in stage.inputs if not self.share.has(upstream)]:
-                # The worker found it so; `submit` copies it there once more.
-                return self.dead(stage.id, f"of its inputs {', '.join(damaged)} was damaged at {self.share.uri}", SHARE_REMEDY)
+        if result.meta is not None:
+            self.share.fetch(stage.id, self.store)
+        elif damaged := [upstream for upstream in stage.inputs if not self.share.has(upstream)]:
+            # The worker found it so; `submit` copies it there once more.
+            return self.dead(stage.id, f"of its inputs {', '.join(damaged)} was damaged at {self.share.uri}", SHARE_REMEDY)
         return Ended(stage.id, result)
 
     def _gpus_each(self) -> float:
@@ -220,6 +233,10 @@ def _restore(handler: Any) -> None:
         signal.signal(signal.SIGTERM, handler)
     except ValueError:
         return  # only the main thread may, and Ray set none elsewhere
+
+
+def _failed(stage: Stage, error: StoreError) -> StageResult:
+    return StageResult(stage.id, None, str(error), str(error), disk_full=is_disk_full(error))
 
 
 def _death(error: Any) -> str:

@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,7 +61,8 @@ class RemoteTask:
             try:
                 return own._attempt()
             finally:
-                self.share.publish_log(self.stage.id, Path(folder) / "logs" / f"{self.stage.id}.log")
+                with suppress(StoreError):  # a stage is worth more than its log
+                    self.share.publish_log(self.stage.id, Path(folder) / "logs" / f"{self.stage.id}.log")
 
     def checkpoint(self) -> Any:
         """Called by submitit before a preempted job goes back into the queue: the stage starts anew."""

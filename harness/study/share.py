@@ -11,17 +11,41 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import fsspec
+from fsspec.implementations.memory import MemoryFileSystem
 
 from harness.core.store import META, Meta, RunStore, is_sealed, write_json
-from harness.errors import SpecError, StoreError
+from harness.errors import SelfteachError, SpecError, StoreError
 
 _CHUNK_BYTES = 2**20
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
+
+
+def _reached(method: Callable[Concatenate[Share, Given], Found]) -> Callable[Concatenate[Share, Given], Found]:
+    """Makes one message of whatever fsspec raises: each of its packages has errors of its own, which share no class.
+
+    Raises:
+        StoreError: the place did not answer, or refused.
+    """
+
+    @wraps(method)
+    def wrapped(share: Share, *args: Given.args, **options: Given.kwargs) -> Found:
+        try:
+            return method(share, *args, **options)
+        except (SelfteachError, MemoryError):
+            raise
+        except Exception as error:
+            raise StoreError(f"the share at {share.uri} failed ({type(error).__name__}: {error})") from error
+
+    return wrapped
 
 
 @dataclass(frozen=True)
@@ -34,7 +58,7 @@ class Share:
         """Writes, reads and removes a small file there.
 
         Raises:
-            SpecError: no such kind of URI, its fsspec package is missing, or the place cannot be written.
+            SpecError: no such kind of URI, its fsspec package is missing, the place cannot be written, or no other process sees it.
         """
         try:
             files, root = self._files()
@@ -43,13 +67,17 @@ class Share:
             files.rm_file(f"{root}/.writable")
         except ImportError as error:
             raise SpecError(f"its fsspec package is missing: {error}", key="--share", value=self.uri) from error
-        except (OSError, ValueError) as error:
+        except Exception as error:  # as in _reached
             raise SpecError(f"cannot be used: {error}", key="--share", value=self.uri) from error
+        if isinstance(files, MemoryFileSystem):
+            raise SpecError("lies in this process's memory, where no worker sees it", key="--share", value=self.uri)
 
+    @_reached
     def has(self, stage: str) -> bool:
         """Whether the whole stage lies there (its files may have been damaged since: `fetch` compares them)."""
         return self._found(stage) is not None
 
+    @_reached
     def publish(self, stage: str, store: RunStore) -> None:
         """Copies a finished stage there, unless it is there.
 
@@ -69,6 +97,7 @@ class Share:
         files.makedirs(f"{root}/stages/{stage}", exist_ok=True)
         files.pipe_file(f"{root}/stages/{stage}/{META}", json.dumps({"attempt": attempt, "meta": meta}).encode())
 
+    @_reached
     def fetch(self, stage: str, store: RunStore) -> Meta:
         """Copies a stage from there into a run folder, unless it is in it; returns its meta.json.
 
@@ -100,12 +129,14 @@ class Share:
             self._retract(stage, attempt)
             raise
 
+    @_reached
     def publish_log(self, stage: str, log: Path) -> None:
         """Copies a stage's output there."""
         files, root = self._files()
         files.makedirs(f"{root}/logs", exist_ok=True)
         files.put_file(str(log), f"{root}/logs/{stage}.log")
 
+    @_reached
     def fetch_log(self, stage: str, log: Path) -> None:
         """Copies a stage's output from there, if it came so far."""
         files, root = self._files()

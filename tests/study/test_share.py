@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,7 +42,8 @@ def stores(tmp_path: Path) -> tuple[RunStore, RunStore]:
 def test_a_stage_arrives_as_it_was_and_is_copied_once(tmp_path: Path, stores: tuple[RunStore, RunStore], kind: str) -> None:
     here, there = stores
     share = Share(f"{kind}://{tmp_path}/share/inner")
-    share.check()
+    if kind == "file":
+        share.check()
     meta = here.write_stage("s1", filled)
     assert not share.has("s1")
     with pytest.raises(StoreError, match="s1 is not whole"):
@@ -129,7 +131,13 @@ def test_logs_travel_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("uri", "told"), [("nonsense://x", "Protocol not known"), ("file:///proc/no/such", "cannot be used"), ("s3://bucket/x", "s3fs")]
+    ("uri", "told"),
+    [
+        ("nonsense://x", "Protocol not known"),
+        ("file:///proc/no/such", "cannot be used"),
+        ("s3://bucket/x", "s3fs"),
+        ("memory://x", "no worker sees it"),
+    ],
 )
 def test_a_uri_that_cannot_be_used_is_one_message(uri: str, told: str) -> None:
     if uri.startswith("s3"):
@@ -238,3 +246,81 @@ def test_a_stage_whose_input_was_damaged_there_is_tried_again(tmp_path: Path, st
     share.publish("a", here)
     assert task().meta is not None
     assert not ended(executor, StageResult("b", None, "its own fault"), stage("b", "a")).again
+
+
+class ClientError(Exception):
+    """As botocore's and paramiko's: of no standard class."""
+
+
+def breaks(monkeypatch: pytest.MonkeyPatch, error: Exception, *names: str) -> None:
+    """From now on these of fsspec's methods raise."""
+
+    def broken(*args: Any, **options: Any) -> None:
+        raise error
+
+    for name in names:
+        monkeypatch.setattr(fsspec.get_filesystem_class("file"), name, broken)
+
+
+@pytest.mark.parametrize("error", [TimeoutError("late"), ConnectionResetError("gone"), ClientError("throttled")])
+def test_whatever_the_network_does_is_one_message_and_no_damage(
+    tmp_path: Path, stores: tuple[RunStore, RunStore], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    here, there = stores
+    share = Share(f"file://{tmp_path}/share")
+    here.write_stage("s1", filled)
+    here.write_stage("s2", filled)
+    share.publish("s1", here)
+    (tmp_path / "log").touch()
+    told = rf"the share at file://.* failed \({type(error).__name__}: {error}\)"
+    with monkeypatch.context() as patch:
+        breaks(patch, error, "get_file", "put_file")
+        with pytest.raises(StoreError, match=told):
+            share.fetch("s1", there)
+        with pytest.raises(StoreError, match=told):
+            share.publish("s2", here)
+        with pytest.raises(StoreError, match=told):
+            share.publish_log("s1", tmp_path / "log")
+    assert share.has("s1"), "what cannot be read now is not damaged"
+    with monkeypatch.context() as patch:
+        breaks(patch, error, "cat_file", "makedirs", "exists")
+        with pytest.raises(StoreError, match=told):
+            share.has("s1")
+        with pytest.raises(StoreError, match=told):
+            share.fetch_log("s1", tmp_path / "log")
+        with pytest.raises(SpecError, match=r"--share: .*cannot be used"):
+            share.check()
+
+
+def test_a_share_that_fails_costs_a_stage_and_not_the_driver(
+    tmp_path: Path, stores: tuple[RunStore, RunStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = stores
+    share = Share(f"file://{tmp_path}/share")
+    meta = CheapTask(here.root, stage("a"), tmp_path).run()
+    executor = RayExecutor(there, workers=1, threads=1, address="h:1", share=share)
+    share.publish("a", here)
+    result = StageResult("a", meta)
+    with monkeypatch.context() as patch:
+        breaks(patch, ClientError("throttled"), "get_file")
+        found = ended(executor, result, stage("a")).result
+        assert found is not None
+        assert "ClientError: throttled" in found.error
+        assert not found.disk_full
+    with monkeypatch.context() as patch:
+        breaks(patch, OSError(errno.ENOSPC, "No space left on device"), "get_file")
+        found = ended(executor, result, stage("a")).result
+        assert found is not None
+        assert found.disk_full, "that is every stage's trouble"
+    with monkeypatch.context() as patch:
+        breaks(patch, ClientError("throttled"), "exists")
+        assert ended(executor, result, stage("a")).result == result, "a log is not worth a stage"
+    assert there.finished("a")
+
+    monkeypatch.setattr("harness.study.ray_executor.load_ray", lambda: None)
+    breaks(monkeypatch, ClientError("throttled"), "cat_file")
+    executor.submit(stage("b", "a"), None)
+    ((unsent,), nothing) = executor.collect(0.0), executor.collect(0.0)
+    assert unsent.result is not None
+    assert "ClientError: throttled" in unsent.result.error
+    assert nothing == []
