@@ -79,10 +79,20 @@ class RayExecutor(Executor):
                 self._stop()
 
     def setting(self) -> Setting:
-        """Device and number format on the cluster's machines, by asking one."""
+        """Device and number format on the cluster's machines, by asking one.
+
+        Raises:
+            ExecutorError: it cannot say: this package is not there, or its worker did not start.
+        """
         ray = load_ray()
         with self.session():
-            found: Setting = ray.get(ray.remote(call).options(**self._options).remote(Probe(self.threads, os.getcwd())))
+            try:
+                found: Setting = ray.get(ray.remote(call).options(**self._options).remote(Probe(self.threads, os.getcwd())))
+            except ray.exceptions.RayError as error:
+                cause = getattr(error, "cause", None) or error
+                reason = next((line for line in reversed(str(cause).splitlines()) if line.strip()), type(cause).__name__).strip()
+                advice = "every node needs this package and the study's plug-ins in the driver's versions"
+                raise ExecutorError(f"a node of the Ray cluster cannot say what device it has ({reason[:300]}); {advice}") from error
         return found
 
     def free(self, ready: int) -> int:

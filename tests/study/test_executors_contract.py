@@ -6,6 +6,7 @@ SELFTEACH_TEST_SLURM=real takes the cluster that the machine belongs to instead.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
@@ -17,11 +18,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.core.store import RunStore
-from harness.errors import StoreError
+from harness.errors import ExecutorError, StoreError
 from harness.study.executor import LocalExecutor
 from harness.study.plan import Stage
 from harness.study.ray_executor import RayExecutor
@@ -341,6 +343,33 @@ def test_ready_stages_of_one_kind_are_one_array_with_the_given_options(
         assert found["exclusive"] == ""
         assert found["requeue"] == ""
     assert store.meta("e")["environment"]["OMP_NUM_THREADS"] == "3"
+
+
+class Missing:
+    """Cannot be unpickled: its package is not on the node."""
+
+    def __init__(self, threads: int, cwd: str) -> None: ...
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return importlib.import_module, ("no_such_package",)
+
+
+class Dies(Missing):
+    """Takes its worker with it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (1,)
+
+
+@pytest.mark.parametrize(("probe", "told"), [(Missing, "No module named 'no_such_package'"), (Dies, "")])
+def test_a_ray_node_that_cannot_say_its_device_is_one_message(
+    cluster: str, store: RunStore, monkeypatch: pytest.MonkeyPatch, probe: type, told: str
+) -> None:
+    monkeypatch.setattr("harness.study.ray_executor.Probe", probe)
+    with pytest.raises(ExecutorError, match=r"cannot say what device it has \(.+\); every node needs this package") as caught:
+        RayExecutor(store, workers=1, threads=1, address=cluster).setting()
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.slow
