@@ -79,13 +79,11 @@ class LocalExecutor(Executor):
                 result: StageResult = worker.connection.recv()
             except (EOFError, ConnectionResetError):
                 self._bury(worker)
-                ended.append(self.dead(stage, _death(worker.process.exitcode)))
+                ended.append(self.dead(stage.id, _death(worker.process.exitcode)))
                 continue
             if result.out_of_memory:
                 worker.process.kill()  # what it still holds would be missing at the second attempt
                 self._bury(worker)
-                ended.append(self.dead(stage, f"it ran out of memory ({result.error})"))
-                continue
             worker.stage = None
             ended.append(Ended(stage.id, result))
         return ended

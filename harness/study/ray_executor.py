@@ -111,7 +111,11 @@ class RayExecutor(Executor):
                 self._unsent.append(Ended(stage.id, _failed(stage, error)))
                 return
         remote = RemoteTask(task, os.getcwd(), self._environment, self.share)
-        self._running[ray.remote(call).options(**self._options, name=stage.name).remote(remote)] = stage
+        options = self._options | {"name": stage.name}
+        if deaths := self._deaths.get(stage.id):
+            # Another environment is another process: what the first attempt's still holds would be missing at the second.
+            options["runtime_env"] = {"env_vars": self._environment | {"SELFTEACH_DEATHS": str(deaths)}}
+        self._running[ray.remote(call).options(**options).remote(remote)] = stage
 
     def collect(self, timeout_s: float) -> list[Ended]:
         """Tasks that have ended; those whose worker died did so after Ray tried them again."""
@@ -192,6 +196,8 @@ def load_ray() -> Any:
     """The package `ray`, imported when it is first needed."""
     # Ray prints each lost worker and retry on standard output, where --json must stay alone; the stage's log and the journal tell of them.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+    # Ray tries a stage that its memory monitor killed for ever, unless told otherwise. The driver counts; it reads this on importing Ray.
+    os.environ.setdefault("RAY_task_oom_retries", str(MAX_KILLS - 1))
     return importlib.import_module("ray")
 
 

@@ -117,10 +117,11 @@ class Executor(ABC):
 
     def _settle(self, stage: Stage, ended: Ended, outcome: Outcome, observer: Observer) -> bool:
         """Notes how a stage ended; whether it is to be tried again."""
-        result = ended.result
-        if result is not None and result.meta is not None and not self._is_there(stage.id):
+        if ended.result is not None and ended.result.out_of_memory:
+            ended = self.dead(stage.id, f"it ran out of memory ({ended.result.error})")
+        elif ended.result is not None and ended.result.meta is not None and not self._is_there(stage.id):
             ended = self.dead(stage.id, "it is said to be done, but is not in the run's folder", ABSENT_REMEDY)
-            result = ended.result
+        result = ended.result
         if result is None:
             observer.killed(stage, ended.death, retry=ended.again)
             if not ended.again:

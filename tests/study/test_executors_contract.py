@@ -26,7 +26,7 @@ from harness.core.store import RunStore
 from harness.errors import ExecutorError, StoreError
 from harness.study.executor import LocalExecutor
 from harness.study.plan import Stage
-from harness.study.ray_executor import RayExecutor
+from harness.study.ray_executor import RayExecutor, load_ray
 from harness.study.ray_head import RayHead
 from harness.study.schedule import Executor, Outcome, worker_environment
 from harness.study.share import Share
@@ -130,14 +130,20 @@ def test_inputs_come_first_failures_stay_with_their_descendants_and_results_are_
         stage("dies-once", does="kill once"),
         stage("dies", does="kill"),
         stage("orphan", "dies"),
+        stage("starves-once", does="starve once"),
+        stage("starves", does="starve"),
     ]
     watcher = Watcher()
     outcome = run(executor, stages, watcher)
-    assert outcome.finished == {"base", "left", "both", "fails-not", "dies-once"}
+    assert outcome.finished == {"base", "left", "both", "fails-not", "dies-once", "starves-once"}
     assert outcome.blocked == {"after", "long-after", "orphan"}
     assert outcome.failed["fails"] == "RuntimeError: no such luck"
     assert ", 2 times" in outcome.failed["dies"]
-    assert set(outcome.failed) == {"fails", "dies"}
+    assert outcome.failed["starves"].startswith("it ran out of memory (MemoryError: no room), 2 times; where memory is short")
+    assert set(outcome.failed) == {"fails", "dies", "starves"}
+    for name in ("starves", "starves-once"):
+        first, second = begun(executor, name)
+        assert first != second, "memory that the first worker holds would be missing at the second attempt"
     assert {name: len(begun(executor, name)) for name in ("base", "fails", "dies-once", "dies", "orphan")} == {
         "base": 1, "fails": 1, "dies-once": 2, "dies": 2, "orphan": 0,
     }  # fmt: skip
@@ -421,6 +427,16 @@ def test_a_study_outlives_the_loss_of_a_ray_node_in_the_middle_of_a_stage(tmp_pa
     assert outcome.finished == {"one", "two", "sum"}, outcome
     assert sorted([len(begun(executor, "one")), len(begun(executor, "two"))]) == [1, 2], "the stage on the lost node was done again"
     assert (store.folder("sum") / "result.txt").read_text() == "one\ntwo\nsum\n"
+
+
+def test_the_driver_limits_how_often_ray_tries_a_stage_that_ran_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the driver that counts, on a cluster that it joined too, and it reads the limit when Ray is first imported."""
+    name, limits = "RAY_task_oom_retries", list[str | None]()
+    monkeypatch.setenv(name, "")
+    monkeypatch.delenv(name)
+    monkeypatch.setattr(importlib, "import_module", lambda package: limits.append(os.environ.get(name)))
+    load_ray()
+    assert limits == ["1"]
 
 
 def test_each_local_worker_keeps_its_gpu(store: RunStore) -> None:
