@@ -136,9 +136,12 @@ def run_study(
     place = place or Place()
     store = RunStore(run_dir)
     refuse_published(store)
+    setting = None
     if place.elsewhere:
         console.print("asking one of the machines for its device and number format", highlight=False)
-    plan = make_plan(study, layout, place.setting(store, layout.threads))
+        with store.locked():  # a second run is refused now, not after its job has waited in a queue
+            setting = place.setting(store, layout.threads)
+    plan = make_plan(study, layout, setting)
     try:
         with store.locked():
             store.journal.events()  # a damaged one is told before the work, not after it

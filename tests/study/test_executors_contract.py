@@ -25,7 +25,7 @@ import pytest
 from harness.core.store import RunStore
 from harness.errors import ExecutorError, StoreError
 from harness.study.executor import LocalExecutor
-from harness.study.plan import Stage
+from harness.study.plan import Setting, Stage
 from harness.study.ray_executor import RayExecutor, load_ray
 from harness.study.ray_head import RayHead
 from harness.study.schedule import Executor, Outcome, worker_environment
@@ -307,6 +307,50 @@ def test_what_slurm_jobs_left_while_no_driver_lived_is_no_result_of_the_next_run
     assert [len(begun(executor, name)) for name in ("there", "failed", "discarded")] == [1, 1, 1]
     assert not list(store.queue.iterdir())
     assert not list((store.root / "slurm").glob("*.pkl"))
+
+
+def test_an_array_is_no_longer_than_slurm_takes(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.study.slurm_executor.MOST_JOBS", 2)
+    executor, sizes = SlurmExecutor(store, workers=50, threads=1, options={}), list[int]()
+
+    def sbatch(work: list[Any], kind: str) -> list[str]:
+        sizes.append(len(work))
+        return [f"{len(sizes)}_{index}" for index in range(len(work))]
+
+    monkeypatch.setattr(executor, "_sbatch", sbatch)
+    monkeypatch.setattr(executor, "_ended", lambda: [])
+    store.queue.mkdir()
+    stages = [stage(f"s{number}") for number in range(5)]
+    assert executor.free(5) == 5
+    for each in stages:
+        executor.submit(each, None)
+    executor.collect(0.0)
+    assert sizes == [2, 2, 1]
+    assert executor._jobs == {"s0": "1_0", "s1": "1_1", "s2": "2_0", "s3": "2_1", "s4": "3_0"}
+
+
+def test_torn_small_files_count_as_absent(
+    store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    executor = SlurmExecutor(store, workers=None, threads=1, options={})
+    (store.root / "slurm").mkdir()
+    store.queue.mkdir()
+    kept = store.root / "slurm" / "7_0_result.pkl"
+    kept.touch()
+    for text in ("", "{", "[]", "null"):
+        (store.queue / "zz.json").write_text(text)
+        monkeypatch.setattr("harness.study.slurm_executor.queued_jobs", dict)
+        with executor.session():
+            assert not list(store.queue.iterdir())
+    assert "zz.json is damaged and not used" in capsys.readouterr().err
+    assert kept.exists(), "no file of a job is taken for the torn one's"
+
+    answer = store.root / "slurm" / "5_0_result.pkl"
+    answer.write_bytes(pickle.dumps(("success", Setting("cpu", "float32", 1))))
+    monkeypatch.setattr(executor, "_sbatch", lambda work, kind: ["5"])
+    (store.root / "slurm" / "setting.json").write_text("{")
+    assert executor.setting() == Setting("cpu", "float32", 1)
+    assert json.loads((store.root / "slurm" / "setting.json").read_text())["setting"]["device"] == "cpu", "made anew"
 
 
 def test_a_preempted_slurm_job_goes_back_into_the_queue(slurm: None, tmp_path: Path, store: RunStore) -> None:
