@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 import os
 import signal
 import socket
@@ -168,10 +169,10 @@ class RayExecutor(Executor):
     def _fits(self, node: dict[str, Any]) -> int:
         if not node["Alive"]:
             return 0
-        fits = node["Resources"].get("CPU", 0) // self._options["num_cpus"]
+        fits = _times(node["Resources"].get("CPU", 0), self._options["num_cpus"])
         if each := self._options["num_gpus"]:
-            fits = min(fits, node["Resources"].get("GPU", 0) // each)
-        return int(fits)
+            fits = min(fits, _times(node["Resources"].get("GPU", 0), each))
+        return fits
 
     def _stop(self) -> None:
         ray = load_ray()
@@ -249,6 +250,11 @@ def _restore(handler: Any) -> None:
         signal.signal(signal.SIGTERM, handler)
     except ValueError:
         return  # only the main thread may, and Ray set none elsewhere
+
+
+def _times(whole: float, part: float) -> int:
+    """How often a part fits; 1 / 5 does five times into 1, which floor division denies."""
+    return math.floor(whole / part + 1e-9)
 
 
 def _failed(stage: Stage, error: StoreError) -> StageResult:

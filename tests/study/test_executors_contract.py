@@ -483,6 +483,16 @@ def test_the_driver_limits_how_often_ray_tries_a_stage_that_ran_out_of_memory(mo
     assert limits == ["1"]
 
 
+@pytest.mark.parametrize("each", range(1, 33))
+def test_as_many_stages_fit_a_node_as_its_parts_of_gpus_say(store: RunStore, each: int) -> None:
+    executor = RayExecutor(store, workers=1, threads=2, address="h:1")
+    for gpus in (1.0, 2.0, 3.0):
+        executor._options = {"num_cpus": 2, "num_gpus": 1 / each}
+        assert executor._fits({"Alive": True, "Resources": {"CPU": 1000.0, "GPU": gpus}}) == gpus * each
+        assert executor._fits({"Alive": True, "Resources": {"CPU": 3.0, "GPU": gpus}}) == 1
+        assert executor._fits({"Alive": False, "Resources": {"CPU": 1000.0, "GPU": gpus}}) == 0
+
+
 def test_each_local_worker_keeps_its_gpu(store: RunStore) -> None:
     stages = [stage(f"s{number}", does="wait") for number in range(4)]
     (store.root.parent / "gate").touch()
