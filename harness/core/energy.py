@@ -67,8 +67,9 @@ class NvmlCounter:
     """One NVIDIA card, asked at most every 0.1 s, because that can take longer than the phases that it is read between.
 
     In between it reads as it was last asked, so what the card used in the last 0.1 s before a phase began or ended may stand with the phase
-    after it: its draw in 0.1 s and in the time that it takes to answer, 70 J at 700 W and at once. Phases shorter than that may read 0. Over
-    all phases nothing is counted twice; what is lost is the same at their end. The card itself updates its counter about as often.
+    after it: at most its draw in 0.1 s and in the time that it takes to answer (70 J at 700 W, answered at once). A phase shorter than that
+    may read 0. Over all phases nothing is counted twice, and no more than that is lost at their end. The card itself brings its counter up
+    to date about as often.
     """
 
     def __init__(self, nvml: Any, card: Any, clock_s: Callable[[], float] = time.monotonic) -> None:
