@@ -37,7 +37,7 @@ def _reached(method: Callable[Concatenate[Share, Given], Found]) -> Callable[Con
     """
 
     @wraps(method)
-    def wrapped(share: Share, *args: Given.args, **options: Given.kwargs) -> Found:
+    def wrapped(share: Share, /, *args: Given.args, **options: Given.kwargs) -> Found:
         try:
             return method(share, *args, **options)
         except (SelfteachError, MemoryError):

@@ -194,8 +194,8 @@ def test_twins_that_are_copied_there_at_once_never_mix(
 
 
 def damage(tmp_path: Path, stage_id: str) -> None:
-    (path,) = (tmp_path / "share" / "stages" / stage_id).glob("*/result.txt")
-    path.write_text("?")
+    for path in (tmp_path / "share" / "stages" / stage_id).glob("*/result.txt"):
+        path.write_text("?")
 
 
 def test_a_stage_that_is_damaged_there_is_computed_by_a_worker_and_told_of_by_a_driver(
