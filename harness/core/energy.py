@@ -10,14 +10,16 @@ Source: Linux Documentation/power/powercap; NVML nvmlDeviceGetTotalEnergyConsump
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 POWERCAP = Path("/sys/class/powercap")
+NVML_EVERY_S = 0.1
 ReadJoules = Callable[[], float]
 
 
@@ -61,6 +63,28 @@ class RaplCounter:
         return (now_uj + self._wraps * self._range_uj) / 1e6
 
 
+class NvmlCounter:
+    """One NVIDIA card, asked at most every 0.1 s, because that can take longer than the phases that it is read between.
+
+    In between it reads as it was last asked, so what the card used in the last 0.1 s before a phase began or ended may stand with the phase
+    after it: at most its draw in 0.1 s and in the time that it takes to answer (70 J at 700 W, answered at once). A phase shorter than that
+    may read 0. Over all phases nothing is counted twice, and no more than that is lost at their end. The card itself brings its counter up
+    to date about as often.
+    """
+
+    def __init__(self, nvml: Any, card: Any, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._nvml, self._card, self._clock_s = nvml, card, clock_s
+        self._last_j, self._asked_s = 0.0, float("-inf")
+
+    def read_j(self) -> float:
+        """Joules since the driver was loaded."""
+        now_s = self._clock_s()
+        if now_s - self._asked_s >= NVML_EVERY_S:
+            self._last_j = float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._card)) / 1e3
+            self._asked_s = self._clock_s()
+        return self._last_j
+
+
 def rapl_counters(root: Path = POWERCAP) -> dict[str, ReadJoules]:
     """Processor packages and memory; cores and graphics, being part of a package, are not counted again, nor is the whole platform."""
     found: dict[str, ReadJoules] = {}
@@ -95,14 +119,10 @@ def nvml_counters(nvml: Any = None, visible: str | None = None) -> dict[str, Rea
             if wanted is not None and not wanted & {str(index), str(nvml.nvmlDeviceGetUUID(card))}:
                 continue
             nvml.nvmlDeviceGetTotalEnergyConsumption(card)  # old cards refuse
-            found[f"NVML GPU {index}"] = partial(_card_j, nvml, card)
+            found[f"NVML GPU {index}"] = NvmlCounter(nvml, card).read_j
     except nvml.NVMLError:
         return found
     return found
-
-
-def _card_j(nvml: Any, card: Any) -> float:
-    return float(nvml.nvmlDeviceGetTotalEnergyConsumption(card)) / 1e3
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,7 @@
 """The run folder: a lock, a journal, and stages that exist only when they are whole.
 
-A stage is written to `stages/.tmp-<id>-<pid>/`, its files are checksummed into meta.json and fsynced, then the folder is renamed to
-`stages/<id>/`. Nothing changes it afterwards. What a killed run left behind is removed by the next run, under the lock.
+A stage is written to `stages/.tmp-<id>-<host>-<pid>-<random>/`, its files are checksummed into meta.json and fsynced, then the folder is
+renamed to `stages/<id>/`. Nothing changes it afterwards. What a killed run left behind is removed by the next run, under the lock.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -149,7 +151,7 @@ class RunStore:
 
     def discard(self, stage: str) -> None:
         """Removes a damaged stage so that it is computed again."""
-        doomed = self.stages / f".tmp-{stage}-{os.getpid()}-damaged"
+        doomed = self._temporary(stage)
         os.replace(self.folder(stage), doomed)
         _remove(doomed)
 
@@ -192,8 +194,7 @@ class RunStore:
 
     def _publish(self, stage: str, fill: Callable[[Path], Meta]) -> Meta:
         """Fills a temporary folder and renames it to the finished stage, or drops it if a twin on a machine believed lost was faster."""
-        folder = self.stages / f".tmp-{stage}-{os.getpid()}"
-        shutil.rmtree(folder, ignore_errors=True)
+        folder = self._temporary(stage)
         folder.mkdir(parents=True)
         try:
             meta = fill(folder)
@@ -208,6 +209,10 @@ class RunStore:
                 return self.meta(stage)
             raise
         return meta
+
+    def _temporary(self, stage: str) -> Path:
+        # Twins may have one pid on two hosts, and in two containers of one name.
+        return self.stages / f".tmp-{stage}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
     def _clean(self) -> None:
         # What lies in a batch system's queue outlives its driver, and goes on writing.

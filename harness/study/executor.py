@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.core.store import RunStore
 from harness.study.plan import Stage
-from harness.study.schedule import MAX_KILLS, Ended, Executor, worker_environment
+from harness.study.schedule import Ended, Executor, worker_environment
 from harness.study.worker import StageResult, worker_main
 
 
@@ -39,7 +39,6 @@ class LocalExecutor(Executor):
         self.workers, self.gpus = workers, gpus
         self._context = multiprocessing.get_context("spawn")
         self._pool: list[_Worker] = []
-        self._kills: dict[str, int] = {}
         self._spawned = 0
 
     @contextmanager
@@ -80,23 +79,14 @@ class LocalExecutor(Executor):
                 result: StageResult = worker.connection.recv()
             except (EOFError, ConnectionResetError):
                 self._bury(worker)
-                ended.append(self._dead(stage, _death(worker.process.exitcode)))
+                ended.append(self.dead(stage.id, _death(worker.process.exitcode)))
                 continue
             if result.out_of_memory:
                 worker.process.kill()  # what it still holds would be missing at the second attempt
                 self._bury(worker)
-                ended.append(self._dead(stage, f"it ran out of memory ({result.error})"))
-                continue
             worker.stage = None
             ended.append(Ended(stage.id, result))
         return ended
-
-    def _dead(self, stage: Stage, reason: str) -> Ended:
-        """What became of a stage whose worker is gone: it may have been published just before."""
-        if self.store.finished(stage.id):
-            return Ended(stage.id, StageResult(stage.id, self.store.meta(stage.id)))
-        self._kills[stage.id] = self._kills.get(stage.id, 0) + 1
-        return Ended(stage.id, None, reason, again=self._kills[stage.id] < MAX_KILLS)
 
     def _spawn(self) -> _Worker:
         ours, theirs = self._context.Pipe()

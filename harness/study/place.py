@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from harness.core.store import RunStore
-from harness.errors import SpecError
+from harness.core.store import RunStore, is_disk_full
+from harness.errors import SpecError, StoreError
 from harness.study.executor import LocalExecutor
 from harness.study.plan import Setting
 from harness.study.ray_executor import RayExecutor, check_ray
@@ -118,13 +118,22 @@ class Place:
             )
         return LocalExecutor(store, workers=workers, threads=threads, gpus=self.gpus or ())
 
-    def fetch_finished(self, stages: Iterable[str], store: RunStore) -> None:
-        """Copies stages that were finished after an earlier driver had gone."""
+    def fetch_finished(self, stages: Iterable[str], store: RunStore, warn: Callable[[str], None]) -> None:
+        """Copies stages that were finished after an earlier driver had gone; warns of those that cannot be copied.
+
+        Raises:
+            StoreError: the share does not answer, or the disk is full.
+        """
         if self.share is None:
             return
         for stage in stages:
             if not store.finished(stage) and self.share.has(stage):
-                self.share.fetch(stage, store)
+                try:
+                    self.share.fetch(stage, store)
+                except StoreError as error:
+                    if is_disk_full(error):
+                        raise
+                    warn(f"not taken from the share: {error}")
 
     def describe(self, workers: int) -> str:
         """How a line on the terminal calls the workers."""

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 import os
 import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from harness.core.store import RunStore
+from harness.core.store import RunStore, is_disk_full
 from harness.errors import ExecutorError, SpecError, StoreError
 from harness.study.attempts import Attempts, Noted
 from harness.study.plan import Setting, Stage
@@ -27,6 +28,7 @@ from harness.study.share import Share
 from harness.study.worker import StageResult
 
 INSTALL = "pip install 'selfteach[ray]'"
+SHARE_REMEDY = "a place that damages files cannot be a --share"
 _NODES_EVERY_S = 5.0
 _CONNECT_S = 10.0
 _LOST = "its worker was lost, with its machine or alone (out of memory?)"
@@ -58,6 +60,8 @@ class RayExecutor(Executor):
         assert address is not None or workers is not None
         self.workers, self.address, self.gpus, self.use_gpus, self.share = workers, address, gpus, use_gpus, share
         self._running: dict[Any, Stage] = {}
+        self._unsent: list[Ended] = []
+        """Stages whose inputs could not be copied to the share."""
         self._options: dict[str, Any] = {}
         self._room = (0, 0.0)
         self._environment = worker_environment(threads) | ({} if use_gpus else {"CUDA_VISIBLE_DEVICES": ""})
@@ -82,10 +86,20 @@ class RayExecutor(Executor):
                 self._stop()
 
     def setting(self) -> Setting:
-        """Device and number format on the cluster's machines, by asking one."""
+        """Device and number format on the cluster's machines, by asking one.
+
+        Raises:
+            ExecutorError: it cannot say: this package is not there, or its worker did not start.
+        """
         ray = load_ray()
         with self.session():
-            found: Setting = ray.get(ray.remote(call).options(**self._options).remote(Probe(self.threads, os.getcwd())))
+            try:
+                found: Setting = ray.get(ray.remote(call).options(**self._options).remote(Probe(self.threads, os.getcwd())))
+            except ray.exceptions.RayError as error:
+                cause = getattr(error, "cause", None) or error
+                reason = next((line for line in reversed(str(cause).splitlines()) if line.strip()), type(cause).__name__).strip()
+                advice = "every node needs this package and the study's plug-ins in the driver's versions"
+                raise ExecutorError(f"a node of the Ray cluster cannot say what device it has ({reason[:300]}); {advice}") from error
         return found
 
     def free(self, ready: int) -> int:
@@ -97,18 +111,27 @@ class RayExecutor(Executor):
         """Makes the stage a Ray task; its inputs are copied to the share if there is one."""
         ray = load_ray()
         if self.share is not None:
-            for upstream in stage.inputs:
-                self.share.publish(upstream, self.store)
+            try:
+                for upstream in stage.inputs:
+                    self.share.publish(upstream, self.store)
+            except StoreError as error:
+                self._unsent.append(Ended(stage.id, _failed(stage, error)))
+                return
         attempts = self._attempts(stage)
         attempts.taken()  # those under a driver that was killed
         remote = Noted(RemoteTask(task, os.getcwd(), self._environment, self.share), attempts)
-        self._running[ray.remote(call).options(**self._options, name=stage.name).remote(remote)] = stage
+        options = self._options | {"name": stage.name}
+        if deaths := self._deaths.get(stage.id):
+            # Another environment is another process: what the first attempt's still holds would be missing at the second.
+            options["runtime_env"] = {"env_vars": self._environment | {"SELFTEACH_DEATHS": str(deaths)}}
+        self._running[ray.remote(call).options(**options).remote(remote)] = stage
 
     def collect(self, timeout_s: float) -> list[Ended]:
         """Tasks that have ended; those whose worker died did so after Ray tried them again."""
         ray = load_ray()
-        if not self._running:
-            return []
+        if self._unsent or not self._running:
+            unsent, self._unsent = self._unsent, []
+            return unsent
         ready, _ = ray.wait(list(self._running), num_returns=1, timeout=timeout_s, fetch_local=False)
         ended = []
         for reference in ready:
@@ -128,13 +151,22 @@ class RayExecutor(Executor):
             return Ended(stage.id, StageResult(stage.id, None, f"{type(error.cause).__name__}: {error.cause}", str(error)))
         except ray.exceptions.RayError as error:
             return Ended(stage.id, None, _death(error))
-        if self.share is not None:
+        try:
+            return self._fetched(stage, result)
+        except StoreError as error:
+            return Ended(stage.id, _failed(stage, error))
+
+    def _fetched(self, stage: Stage, result: StageResult) -> Ended:
+        """The result of a stage that, if it was done on the share, is now in the run's folder."""
+        if self.share is None:
+            return Ended(stage.id, result)
+        with suppress(StoreError):  # a stage is worth more than its log
             self.share.fetch_log(stage.id, self.store.logs / f"{stage.id}.log")
-            if result.meta is not None:
-                try:
-                    self.share.fetch(stage.id, self.store)
-                except StoreError as error:
-                    return Ended(stage.id, StageResult(stage.id, None, str(error), str(error)))
+        if result.meta is not None:
+            self.share.fetch(stage.id, self.store)
+        elif damaged := [upstream for upstream in stage.inputs if not self.share.has(upstream)]:
+            # The worker found it so; `submit` copies it there once more.
+            return self.dead(stage.id, f"of its inputs {', '.join(damaged)} was damaged at {self.share.uri}", SHARE_REMEDY)
         return Ended(stage.id, result)
 
     def _gpus_each(self) -> float:
@@ -154,10 +186,10 @@ class RayExecutor(Executor):
     def _fits(self, node: dict[str, Any]) -> int:
         if not node["Alive"]:
             return 0
-        fits = node["Resources"].get("CPU", 0) // self._options["num_cpus"]
+        fits = _times(node["Resources"].get("CPU", 0), self._options["num_cpus"])
         if each := self._options["num_gpus"]:
-            fits = min(fits, node["Resources"].get("GPU", 0) // each)
-        return int(fits)
+            fits = min(fits, _times(node["Resources"].get("GPU", 0), each))
+        return fits
 
     def _stop(self) -> None:
         ray = load_ray()
@@ -182,6 +214,8 @@ def load_ray() -> Any:
     """The package `ray`, imported when it is first needed."""
     # Ray prints each lost worker and retry on standard output, where --json must stay alone; the stage's log and the journal tell of them.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+    # Ray tries a stage that its memory monitor killed for ever, unless told otherwise. The driver counts; it reads this on importing Ray.
+    os.environ.setdefault("RAY_task_oom_retries", str(MAX_KILLS - 1))
     return importlib.import_module("ray")
 
 
@@ -233,6 +267,15 @@ def _restore(handler: Any) -> None:
         signal.signal(signal.SIGTERM, handler)
     except ValueError:
         return  # only the main thread may, and Ray set none elsewhere
+
+
+def _times(whole: float, part: float) -> int:
+    """How often a part fits; 1 / 5 does five times into 1, which floor division denies."""
+    return math.floor(whole / part + 1e-9)
+
+
+def _failed(stage: Stage, error: StoreError) -> StageResult:
+    return StageResult(stage.id, None, str(error), str(error), disk_full=is_disk_full(error))
 
 
 def _death(error: Any) -> str:

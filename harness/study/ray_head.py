@@ -46,8 +46,6 @@ class RayHead:
         environment = {
             **os.environ,
             "RAY_USAGE_STATS_ENABLED": "0",
-            # Ray's default tries a stage that ran out of memory for ever.
-            "RAY_task_oom_retries": "1",
             **({"CUDA_VISIBLE_DEVICES": ",".join(self._gpus)} if self._gpus else {}),
         }
         self._process = subprocess.Popen(

@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,7 +61,8 @@ class RemoteTask:
             try:
                 return own._attempt()
             finally:
-                self.share.publish_log(self.stage.id, Path(folder) / "logs" / f"{self.stage.id}.log")
+                with suppress(StoreError):  # a stage is worth more than its log
+                    self.share.publish_log(self.stage.id, Path(folder) / "logs" / f"{self.stage.id}.log")
 
     def checkpoint(self) -> Any:
         """Called by submitit before a preempted job goes back into the queue: the stage starts anew."""
@@ -85,7 +86,10 @@ class RemoteTask:
         if self.share is None:
             return self._run_task()
         if self.share.has(self.stage.id):
-            return self.share.fetch(self.stage.id, store)
+            try:
+                return self.share.fetch(self.stage.id, store)
+            except StoreError as error:
+                print(f"computed again: {error}", flush=True)
         for upstream in self.stage.inputs:
             self.share.fetch(upstream, store)
         meta = self._run_task()

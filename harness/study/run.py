@@ -138,14 +138,17 @@ def run_study(
     place, command = place or Place(), command or _command(study, study_file, run_dir)
     store = RunStore(run_dir)
     refuse_published(store)
+    setting = None
     if place.elsewhere:
         console.print("asking one of the machines for its device and number format", highlight=False)
-    plan = make_plan(study, layout, place.setting(store, layout.threads))
+        with store.locked():  # a second run is refused now, not after its job has waited in a queue
+            setting = place.setting(store, layout.threads)
+    plan = make_plan(study, layout, setting)
     try:
         with store.locked():
             store.journal.events()  # a damaged one is told before the work, not after it
             copy_claims(study, study_file.parent, run_dir)
-            place.fetch_finished(plan.stages, store)
+            place.fetch_finished(plan.stages, store, lambda text: _warn(console, text))
             outcome, todo = _do_stages(study, plan, store, layout, console, command, place, report_to)
             write_tuned(study, plan, store)
             report = None
@@ -293,7 +296,7 @@ def _intact(plan: Plan, store: RunStore, console: Console) -> set[str]:
         try:
             store.verify(stage.id)
         except StoreError as error:
-            console.print(escape(f"{stage.name} is computed again: {error}"), style="yellow", highlight=False, soft_wrap=True)
+            _warn(console, f"{stage.name} is computed again: {error}")
             store.journal.append("stage_damaged", stage=stage.id, error=str(error))
             store.discard(stage.id)
         else:
@@ -306,14 +309,10 @@ def _notice_other_code(study: StudySpec, plan: Plan, store: RunStore, done: set[
 
     other = [stage for stage in done if store.meta(stage)["code"] != code_fingerprint(study, plan.stages[stage])]
     if other:
-        console.print(
-            escape(
-                f"note: {len(other)} reused stages were computed by other code than this (same package versions and stage schema); "
-                f"remove {shlex.quote(str(store.stages))} to compute everything afresh"
-            ),
-            style="yellow",
-            highlight=False,
-            soft_wrap=True,
+        _warn(
+            console,
+            f"note: {len(other)} reused stages were computed by other code than this (same package versions and stage schema); "
+            f"remove {shlex.quote(str(store.stages))} to compute everything afresh",
         )
 
 
@@ -321,8 +320,11 @@ def _notice_strays(plan: Plan, store: RunStore, console: Console) -> None:
     strays = [path.name for path in store.stages.iterdir() if path.name != "failed" and path.name not in plan.stages]
     if strays:
         setting = "another version of this study, or of its setting (threads, device, packages)"
-        text = f"note: {len(strays)} finished stages belong to {setting}; kept, not used"
-        console.print(escape(text), style="yellow", highlight=False, soft_wrap=True)
+        _warn(console, f"note: {len(strays)} finished stages belong to {setting}; kept, not used")
+
+
+def _warn(console: Console, text: str) -> None:
+    console.print(escape(text), style="yellow", highlight=False, soft_wrap=True)
 
 
 def _any_scored(plan: Plan, outcome: Outcome) -> bool:

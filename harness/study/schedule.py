@@ -26,6 +26,7 @@ POLL_S = 0.5
 MAX_KILLS = 2
 """A stage whose worker is killed (out of memory, kill -9, a lost machine) this often has failed."""
 KILLED_REMEDY = "where memory is short, fewer --workers or a smaller student need less of it (`free -h` and `dmesg` say whether it was)"
+ABSENT_REMEDY = "workers must see the run's folder at the path that it has here"
 
 
 class Observer(Protocol):
@@ -61,7 +62,8 @@ class Outcome:
 class Ended:
     """A stage that an engine is done with: its result, or why its worker died.
 
-    `again`: the stage is to be handed out once more. `retried`: why workers died after which the engine itself did the stage again.
+    `again`: the stage is to be handed out once more. `remedy`: what to tell the user if it is not. `retried`: why workers died after which
+    the engine itself did the stage again.
     """
 
     stage_id: str
@@ -69,6 +71,7 @@ class Ended:
     death: str = ""
     again: bool = False
     retried: tuple[str, ...] = ()
+    remedy: str = KILLED_REMEDY
 
 
 class Executor(ABC):
@@ -77,6 +80,7 @@ class Executor(ABC):
     def __init__(self, store: RunStore, *, threads: int) -> None:
         assert threads >= 1, threads
         self.store, self.threads = store, threads
+        self._deaths: dict[str, int] = {}
 
     def run(
         self,
@@ -119,13 +123,17 @@ class Executor(ABC):
 
     def _settle(self, stage: Stage, ended: Ended, outcome: Outcome, observer: Observer) -> bool:
         """Notes how a stage ended; whether it is to be tried again."""
+        if ended.result is not None and ended.result.out_of_memory:
+            ended = self.dead(stage.id, f"it ran out of memory ({ended.result.error})")
+        elif ended.result is not None and ended.result.meta is not None and not self._is_there(stage.id):
+            ended = self.dead(stage.id, "it is said to be done, but is not in the run's folder", ABSENT_REMEDY)
         result = ended.result
         for reason in ended.retried:
             observer.retried(stage, reason)
         if result is None:
             observer.killed(stage, ended.death, retry=ended.again)
             if not ended.again:
-                message = f"{ended.death}, {MAX_KILLS} times; {KILLED_REMEDY}"
+                message = f"{ended.death}, {MAX_KILLS} times; {ended.remedy}"
                 self._fail(stage, message, f"{stage.name}: {message}\n", outcome, observer)
             return ended.again
         if result.meta is not None:
@@ -136,6 +144,17 @@ class Executor(ABC):
         else:
             self._fail(stage, result.error, result.traceback, outcome, observer)
         return False
+
+    def _is_there(self, stage_id: str) -> bool:
+        # Listed, where it is not seen at first: a network file system may remember that a file was not there.
+        return self.store.finished(stage_id) or stage_id in self.store.all_finished()
+
+    def dead(self, stage_id: str, reason: str, remedy: str = KILLED_REMEDY) -> Ended:
+        """What became of a stage whose worker is gone: published just before, or to be tried again, up to MAX_KILLS times."""
+        if self.store.finished(stage_id):
+            return Ended(stage_id, StageResult(stage_id, self.store.meta(stage_id)))
+        self._deaths[stage_id] = self._deaths.get(stage_id, 0) + 1
+        return Ended(stage_id, None, reason, again=self._deaths[stage_id] < MAX_KILLS, remedy=remedy)
 
     def _fail(self, stage: Stage, message: str, text: str, outcome: Outcome, observer: Observer) -> None:
         log = self.store.failed / f"{stage.id}.log"

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ from harness.study.worker import StageResult
 
 INSTALL = "pip install 'selfteach[slurm]'"
 MOST_JOBS = 1000
-"""Stages in the queue at a time, and jobs of one array: Slurm's own default limit is 1001."""
+"""Stages in the queue at a time where --workers says nothing else, and jobs of one array: Slurm's own default limit is 1001."""
 RESULTS_EVERY_S, QUEUE_EVERY_S = 2.0, 10.0
 
 
@@ -49,20 +50,24 @@ class SlurmExecutor(Executor):
         self._new: dict[str, list[tuple[Stage, RemoteTask]]] = {}
         self._jobs: dict[str, str] = {}
         """Job id by stage, of what is in the queue."""
-        self._kills: dict[str, int] = {}
         self._missing: set[str] = set()
         self._looked_s = self._asked_s = float("-inf")
 
     @contextmanager
     def session(self) -> Iterator[None]:
-        """Finds the jobs of an earlier driver; at the end cancels what is still in the queue."""
+        """Finds the jobs of an earlier driver; at the end cancels what is still in the queue.
+
+        Only a job that still waits or runs is taken over. What others left is no result of this run: their stage is finished (and was
+        compared with its checksums), or is tried again.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
         self.store.queue.mkdir(exist_ok=True)
         alive = queued_jobs()
         for path in self.store.queue.glob("*.json"):
-            job = json.loads(path.read_text())["job"]
-            if job not in alive and not self._result_path(job).exists():
-                path.unlink()
+            job = str(_read(path).get("job", ""))
+            if job not in alive or self._result_path(job).exists() or self.store.finished(path.stem):
+                self._jobs[path.stem] = job
+                self._forget(path.stem)
         try:
             yield
         finally:
@@ -71,7 +76,7 @@ class SlurmExecutor(Executor):
     def setting(self) -> Setting:
         """Device and number format on the nodes, by asking one with a job; remembered in the run's folder."""
         path, key = self._folder / "setting.json", {"options": dict(self.options), "threads": self.threads}
-        if path.exists() and (known := json.loads(path.read_text()))["key"] == key:
+        if path.exists() and (known := _read(path)).get("key") == key:
             return Setting(**known["setting"])
         self._folder.mkdir(parents=True, exist_ok=True)
         (job,) = self._sbatch([Probe(self.threads, os.getcwd())], "setting")
@@ -103,17 +108,19 @@ class SlurmExecutor(Executor):
         """Keeps the stage for the next array of its kind, or takes over the job that an earlier driver submitted for it."""
         path = self._queue_path(stage.id)
         if path.exists():
-            self._jobs[stage.id] = json.loads(path.read_text())["job"]
+            self._jobs[stage.id] = str(_read(path)["job"])  # whole: `session` has read it
         else:
             remote = RemoteTask(task, os.getcwd(), worker_environment(self.threads))
             self._new.setdefault(stage.kind, []).append((stage, remote))
 
     def collect(self, timeout_s: float) -> list[Ended]:
         """Submits what was kept; then results that jobs left, and stages whose job is gone without one."""
-        for kind, kept in self._new.items():
-            for job, (stage, _) in zip(self._sbatch([remote for _, remote in kept], kind), kept, strict=True):
-                self._jobs[stage.id] = job
-                write_json(self._queue_path(stage.id), {"job": job})
+        for kind, all_kept in self._new.items():
+            for start in range(0, len(all_kept), MOST_JOBS):
+                kept = all_kept[start : start + MOST_JOBS]
+                for job, (stage, _) in zip(self._sbatch([remote for _, remote in kept], kind), kept, strict=True):
+                    self._jobs[stage.id] = job
+                    write_json(self._queue_path(stage.id), {"job": job})
         self._new.clear()
         end = time.monotonic() + timeout_s
         while not (ended := self._ended()) and time.monotonic() < end:
@@ -149,8 +156,7 @@ class SlurmExecutor(Executor):
         job = self._jobs[stage]
         self._forget(stage)
         self._missing.discard(stage)
-        self._kills[stage] = self._kills.get(stage, 0) + 1
-        return Ended(stage, None, f"Slurm job {job} ended without a result (out of memory?)", again=self._kills[stage] < MAX_KILLS)
+        return self.dead(stage, f"Slurm job {job} ended without a result (out of memory?)")
 
     def _forget(self, stage: str) -> None:
         job = self._jobs.pop(stage)
@@ -237,6 +243,16 @@ def cancel(jobs: list[str]) -> None:
     """Cancels jobs; those that have ended are no error."""
     for start in range(0, len(jobs), 200):
         subprocess.run(["scancel", *jobs[start : start + 200]], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A small file of ours; empty, with a notice, where it is torn: what it said is found out anew."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        print(f"{path} is damaged and not used ({error})", file=sys.stderr)
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _failure(trace: str) -> tuple[str, str]:

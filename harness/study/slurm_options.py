@@ -22,6 +22,10 @@ _OURS = {
     "error": "logs lie in the run's folder",
     "signal": "stages are told of preemption by submitit's",
     "open-mode": "logs are appended to",
+    "wrap": "a job is the executor's own script",
+    "test-only": "jobs are to run",
+    "parsable": "the executor reads what sbatch prints",
+    "wait": "the executor waits by itself",
     "dependency": "the executor orders stages itself",
 }
 
@@ -30,10 +34,12 @@ def parse_options(given: Sequence[str]) -> dict[str, str | bool]:
     """`key=value` and bare `key` as a mapping with dashes in the keys.
 
     Raises:
-        SpecError: an option has no name, is given twice, or is the executor's to set.
+        SpecError: an option has no name, is given twice, is the executor's to set, or would break out of its line in the job's script.
     """
     found: dict[str, str | bool] = {}
     for text in given:
+        if not text.isprintable():
+            raise SpecError("expected no line breaks or other control characters", key="--slurm", value=text)
         name, equals, value = text.partition("=")
         key = name.strip().removeprefix("--").replace("_", "-")
         if not key or (equals and not value.strip()):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from harness.core.budget import Ledger
-from harness.core.energy import EnergyMeter, nvml_counters, rapl_counters, why_no_counter
+from harness.core.energy import EnergyMeter, NvmlCounter, nvml_counters, rapl_counters, why_no_counter
 
 
 def zone(root: Path, folder: str, name: str, energy_uj: int, range_uj: int = 1_000_000) -> Path:
@@ -79,6 +80,27 @@ class FakeNvml(SimpleNamespace):
 @pytest.mark.parametrize(("visible", "joules"), [("0", 1.5), ("GPU-1", 4.0), ("0,1", 5.5), ("", None), ("2", None)])
 def test_only_cards_this_process_may_use_are_counted(visible: str, joules: float | None) -> None:
     assert EnergyMeter(nvml_counters(FakeNvml(), visible)).read_j() == joules
+
+
+def test_a_card_is_asked_at_most_ten_times_a_second() -> None:
+    """A card of 700 W that takes 30 ms to answer, read every 10 ms: each reading is behind by its draw in 0.13 s at most."""
+    now_s, asked_s = [50.0], list[float]()
+
+    class Slow(FakeNvml):
+        def nvmlDeviceGetTotalEnergyConsumption(self, index: int) -> int:  # noqa: N802
+            asked_s.append(now_s[0])
+            energy_mj = round(700 * now_s[0] * 1000)
+            now_s[0] += 0.03
+            return energy_mj
+
+    counter = NvmlCounter(Slow(), 0, clock_s=lambda: now_s[0])
+    for _ in range(200):
+        before_s = now_s[0]
+        behind_j = 700 * before_s - counter.read_j()
+        assert -1e-6 <= behind_j <= 700 * (0.1 + 0.03) + 1e-6
+        now_s[0] += 0.01
+    assert len(asked_s) >= 10
+    assert min(later - earlier for earlier, later in pairwise(asked_s)) >= 0.1
 
 
 def test_energy_belongs_to_the_innermost_phase() -> None:

@@ -102,6 +102,35 @@ def test_leftovers_of_killed_runs_go_at_the_next_start_only_under_the_lock(store
     assert store.finished("abc")
 
 
+def test_twins_with_one_pid_on_two_hosts_write_into_folders_of_their_own(store: RunStore) -> None:
+    """Containers that share a file system: the second twin starts and finishes while the first is at it. What is left goes at the end."""
+
+    def slow(folder: Path) -> dict[str, object]:
+        (folder / "mine").write_text("first")
+        store.write_stage("def", lambda other: ((other / "mine").write_text("second"), {"wall_s": 2.0})[1])
+        assert (folder / "mine").read_text() == "first"
+        return {"wall_s": 1.0}
+
+    assert store.write_stage("def", slow)["wall_s"] == 2.0
+    store.verify("def")
+    assert (store.folder("def") / "mine").read_text() == "second"
+    assert not list(store.stages.glob(".tmp-*"))
+
+    left: list[Path] = []
+
+    def killed(folder: Path) -> dict[str, object]:
+        left.append(folder.rename(folder.with_name(f"{folder.name}-copy")))  # as if nothing had tidied up
+        raise KeyboardInterrupt
+
+    store.queue.mkdir()
+    for stage, queued in (("ghi", False), ("jkl", True)):
+        (store.queue / "jkl.json").write_text("{}")
+        with pytest.raises(KeyboardInterrupt):
+            store.write_stage(stage, killed)
+        with store.locked():
+            assert left[-1].exists() == queued, "only a job that may still write keeps its folder"
+
+
 def test_two_processes_cannot_hold_one_run_and_the_holder_is_named(store: RunStore) -> None:
     hold = f"""
 import sys

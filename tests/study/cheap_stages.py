@@ -25,7 +25,8 @@ def stage(name: str, *inputs: str, does: str = "", kind: str = "train") -> Stage
 class CheapTask:
     """Done in `run`, which writes its inputs' texts and its own name to result.txt.
 
-    `does`: "fail", "disk full", "kill" (its own worker, always), "kill once", "wait" (until the file `gate` is gone), or nothing.
+    `does`: "fail", "disk full", "starve" (the allocator refuses), "starve once", "kill" (its own worker, always), "kill once", "wait"
+    (until the file `gate` is gone), or nothing.
     What was begun stands in <place>/<stage>.begun, a line for each attempt with the worker's pid.
     """
 
@@ -43,6 +44,8 @@ class CheapTask:
             raise RuntimeError("no such luck")
         if does == "disk full":
             raise RuntimeError("while saving") from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if does == "starve" or (does == "starve once" and self.begun() == 1):
+            raise MemoryError("no room")
         if does == "kill" or (does == "kill once" and self.begun() == 1):
             os.kill(os.getpid(), signal.SIGKILL)
         while does == "wait" and (self.place / "gate").exists():

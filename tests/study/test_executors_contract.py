@@ -6,9 +6,11 @@ SELFTEACH_TEST_SLURM=real takes the cluster that the machine belongs to instead.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
+import pickle
 import shutil
 import signal
 import stat
@@ -16,18 +18,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.core.store import RunStore
-from harness.errors import StoreError
+from harness.errors import ExecutorError, StoreError
 from harness.study.executor import LocalExecutor
-from harness.study.plan import Stage
-from harness.study.ray_executor import RayExecutor
+from harness.study.plan import Setting, Stage
+from harness.study.ray_executor import RayExecutor, load_ray
 from harness.study.ray_head import RayHead
 from harness.study.schedule import Executor, Outcome, worker_environment
 from harness.study.share import Share
 from harness.study.slurm_executor import SlurmExecutor, queued_jobs
+from harness.study.worker import StageResult
 from tests.study.cheap_stages import CheapTask, Watcher, stage
 from tests.study.conftest import PYTHONPATH, Workplace, alive, wait_until
 from tests.study.test_run import assert_same_results
@@ -126,14 +130,20 @@ def test_inputs_come_first_failures_stay_with_their_descendants_and_results_are_
         stage("dies-once", does="kill once"),
         stage("dies", does="kill"),
         stage("orphan", "dies"),
+        stage("starves-once", does="starve once"),
+        stage("starves", does="starve"),
     ]
     watcher = Watcher()
     outcome = run(executor, stages, watcher)
-    assert outcome.finished == {"base", "left", "both", "fails-not", "dies-once"}
+    assert outcome.finished == {"base", "left", "both", "fails-not", "dies-once", "starves-once"}
     assert outcome.blocked == {"after", "long-after", "orphan"}
     assert outcome.failed["fails"] == "RuntimeError: no such luck"
     assert ", 2 times" in outcome.failed["dies"]
-    assert set(outcome.failed) == {"fails", "dies"}
+    assert outcome.failed["starves"].startswith("it ran out of memory (MemoryError: no room), 2 times; where memory is short")
+    assert set(outcome.failed) == {"fails", "dies", "starves"}
+    for name in ("starves", "starves-once"):
+        first, second = begun(executor, name)
+        assert first != second, "memory that the first worker holds would be missing at the second attempt"
     assert {name: len(begun(executor, name)) for name in ("base", "fails", "dies-once", "dies", "orphan")} == {
         "base": 1, "fails": 1, "dies-once": 2, "dies": 2, "orphan": 0,
     }  # fmt: skip
@@ -285,6 +295,68 @@ def test_slurm_jobs_outlive_their_driver_and_are_taken_over(slurm: None, tmp_pat
     assert not list(store.stages.glob(".tmp-*"))
 
 
+def test_what_slurm_jobs_left_while_no_driver_lived_is_no_result_of_the_next_run(slurm: None, tmp_path: Path, store: RunStore) -> None:
+    """Jobs 7, 8 and 9: one failed, one finished a stage that was damaged and discarded since, one finished a stage that is still there."""
+    executor = SlurmExecutor(store, workers=None, threads=1, options={})
+    (store.root / "slurm").mkdir()
+    store.queue.mkdir()
+    meta = CheapTask(store.root, stage("there"), tmp_path).run()
+    for job, name, left in (("7", "failed", ("error", "boom")), ("8", "discarded", StageResult("discarded", meta)), ("9", "there", None)):
+        (store.queue / f"{name}.json").write_text(json.dumps({"job": job}))
+        for kind in ("result", "submitted"):
+            path = store.root / "slurm" / (f"{job}_0_result.pkl" if kind == "result" else f"{job}_submitted.pkl")
+            path.write_bytes(pickle.dumps(left if isinstance(left, tuple) else ("success", left)))
+    stages = [stage("failed", "there"), stage("discarded"), stage("last", "failed", "discarded")]
+    assert run(executor, stages, done={"there"}).finished == {"there", "failed", "discarded", "last"}
+    assert [len(begun(executor, name)) for name in ("there", "failed", "discarded")] == [1, 1, 1]
+    assert not list(store.queue.iterdir())
+    assert not list((store.root / "slurm").glob("*.pkl"))
+
+
+def test_an_array_is_no_longer_than_slurm_takes(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.study.slurm_executor.MOST_JOBS", 2)
+    executor, sizes = SlurmExecutor(store, workers=50, threads=1, options={}), list[int]()
+
+    def sbatch(work: list[Any], kind: str) -> list[str]:
+        sizes.append(len(work))
+        return [f"{len(sizes)}_{index}" for index in range(len(work))]
+
+    monkeypatch.setattr(executor, "_sbatch", sbatch)
+    monkeypatch.setattr(executor, "_ended", lambda: [])
+    store.queue.mkdir()
+    stages = [stage(f"s{number}") for number in range(5)]
+    assert executor.free(5) == 5
+    for each in stages:
+        executor.submit(each, None)
+    executor.collect(0.0)
+    assert sizes == [2, 2, 1]
+    assert executor._jobs == {"s0": "1_0", "s1": "1_1", "s2": "2_0", "s3": "2_1", "s4": "3_0"}
+
+
+def test_torn_small_files_count_as_absent(
+    store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    executor = SlurmExecutor(store, workers=None, threads=1, options={})
+    (store.root / "slurm").mkdir()
+    store.queue.mkdir()
+    kept = store.root / "slurm" / "7_0_result.pkl"
+    kept.touch()
+    for text in ("", "{", "[]", "null"):
+        (store.queue / "zz.json").write_text(text)
+        monkeypatch.setattr("harness.study.slurm_executor.queued_jobs", dict)
+        with executor.session():
+            assert not list(store.queue.iterdir())
+    assert "zz.json is damaged and not used" in capsys.readouterr().err
+    assert kept.exists(), "no file of a job is taken for the torn one's"
+
+    answer = store.root / "slurm" / "5_0_result.pkl"
+    answer.write_bytes(pickle.dumps(("success", Setting("cpu", "float32", 1))))
+    monkeypatch.setattr(executor, "_sbatch", lambda work, kind: ["5"])
+    (store.root / "slurm" / "setting.json").write_text("{")
+    assert executor.setting() == Setting("cpu", "float32", 1)
+    assert json.loads((store.root / "slurm" / "setting.json").read_text())["setting"]["device"] == "cpu", "made anew"
+
+
 def test_a_preempted_slurm_job_goes_back_into_the_queue(slurm: None, tmp_path: Path, store: RunStore) -> None:
     (tmp_path / "gate").touch()
     executor = SlurmExecutor(store, workers=None, threads=1, options={"time": "4:00:00"})
@@ -325,6 +397,33 @@ def test_ready_stages_of_one_kind_are_one_array_with_the_given_options(
         assert found["exclusive"] == ""
         assert found["requeue"] == ""
     assert store.meta("e")["environment"]["OMP_NUM_THREADS"] == "3"
+
+
+class Missing:
+    """Cannot be unpickled: its package is not on the node."""
+
+    def __init__(self, threads: int, cwd: str) -> None: ...
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return importlib.import_module, ("no_such_package",)
+
+
+class Dies(Missing):
+    """Takes its worker with it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (1,)
+
+
+@pytest.mark.parametrize(("probe", "told"), [(Missing, "No module named 'no_such_package'"), (Dies, "")])
+def test_a_ray_node_that_cannot_say_its_device_is_one_message(
+    cluster: str, store: RunStore, monkeypatch: pytest.MonkeyPatch, probe: type, told: str
+) -> None:
+    monkeypatch.setattr("harness.study.ray_executor.Probe", probe)
+    with pytest.raises(ExecutorError, match=r"cannot say what device it has \(.+\); every node needs this package") as caught:
+        RayExecutor(store, workers=1, threads=1, address=cluster).setting()
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.slow
@@ -376,6 +475,26 @@ def test_a_study_outlives_the_loss_of_a_ray_node_in_the_middle_of_a_stage(tmp_pa
     assert outcome.finished == {"one", "two", "sum"}, outcome
     assert sorted([len(begun(executor, "one")), len(begun(executor, "two"))]) == [1, 2], "the stage on the lost node was done again"
     assert (store.folder("sum") / "result.txt").read_text() == "one\ntwo\nsum\n"
+
+
+def test_the_driver_limits_how_often_ray_tries_a_stage_that_ran_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the driver that counts, on a cluster that it joined too, and it reads the limit when Ray is first imported."""
+    name, limits = "RAY_task_oom_retries", list[str | None]()
+    monkeypatch.setenv(name, "")
+    monkeypatch.delenv(name)
+    monkeypatch.setattr(importlib, "import_module", lambda package: limits.append(os.environ.get(name)))
+    load_ray()
+    assert limits == ["1"]
+
+
+@pytest.mark.parametrize("each", range(1, 33))
+def test_as_many_stages_fit_a_node_as_its_parts_of_gpus_say(store: RunStore, each: int) -> None:
+    executor = RayExecutor(store, workers=1, threads=2, address="h:1")
+    for gpus in (1.0, 2.0, 3.0):
+        executor._options = {"num_cpus": 2, "num_gpus": 1 / each}
+        assert executor._fits({"Alive": True, "Resources": {"CPU": 1000.0, "GPU": gpus}}) == gpus * each
+        assert executor._fits({"Alive": True, "Resources": {"CPU": 3.0, "GPU": gpus}}) == 1
+        assert executor._fits({"Alive": False, "Resources": {"CPU": 1000.0, "GPU": gpus}}) == 0
 
 
 def test_each_local_worker_keeps_its_gpu(store: RunStore) -> None:

@@ -13,16 +13,17 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 from harness.cli import main
 from harness.core.provenance import cores
 from harness.core.scrub import scrubbed_text
 from harness.core.spec import load_study
 from harness.core.store import RunStore
-from harness.errors import ExecutorError, SpecError
+from harness.errors import ExecutorError, SpecError, StoreError
 from harness.study.place import Place
 from harness.study.plan import Setting, plan_study
-from harness.study.run import Layout
+from harness.study.run import Layout, run_study
 from harness.study.slurm_options import job_parameters, minutes, parse_options
 from harness.study.stage import StageTask
 from tests.study.conftest import Workplace
@@ -76,6 +77,16 @@ def test_a_published_command_names_no_machine() -> None:
         ("slurm", {"slurm": ["=gpu"]}, "--slurm: expected key=value"),
         ("slurm", {"slurm": ["mem=1G", "mem=2G"]}, "mem is given twice"),
         ("slurm", {"slurm": ["cpus_per_task=4"]}, "cpus-per-task cannot be set: --threads sets it"),
+        ("slurm", {"slurm": ["wrap=rm"]}, "wrap cannot be set"),
+        ("slurm", {"slurm": ["--test_only"]}, "test-only cannot be set"),
+        ("slurm", {"slurm": ["parsable"]}, "parsable cannot be set"),
+        ("slurm", {"slurm": ["wait"]}, "wait cannot be set"),
+        (
+            "slurm",
+            {"slurm": ["account=a\ntouch x"]},
+            "--slurm: expected no line breaks or other control characters (got 'account=a\\ntouch x')",
+        ),
+        ("slurm", {"slurm": ["exclusive\r"]}, "--slurm: expected no line breaks"),
         ("slurm", {"slurm": ["time=soon"]}, "--slurm time: expected a time as sbatch takes it"),
     ],
 )
@@ -180,6 +191,20 @@ def test_temporary_folders_of_queued_stages_are_left_alone(tmp_path: Path) -> No
     with store.locked():
         assert [path.name for path in store.stages.glob(".tmp-*")] == [".tmp-queued-7"]
         assert [path.name for path in store.progress.iterdir()] == ["queued.json"]
+
+
+def test_a_second_run_is_refused_before_it_asks_a_machine(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    study_file, asked = workplace.write(), list[str]()
+    monkeypatch.setattr(Place, "setting", lambda *_: asked.append("asked"))
+    options: dict[str, Any] = {
+        "study_file": Path(study_file),
+        "run_dir": workplace.run_dir,
+        "layout": Layout(1, 1),
+        "console": Console(quiet=True),
+    }
+    with RunStore(workplace.run_dir).locked(), pytest.raises(StoreError, match="is in use by another run"):
+        run_study(load_study(study_file), **options, conclude=lambda path: path, place=Place("slurm"))
+    assert not asked
 
 
 def test_the_study_that_executors_are_timed_with_is_valid() -> None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
+from harness.core.store import RunStore
 from harness.study.plan import Stage
-from harness.study.schedule import _chain_seconds, _Queue
+from harness.study.schedule import Ended, Executor, _chain_seconds, _Queue
+from harness.study.worker import StageResult
+from tests.study.cheap_stages import Watcher
 
 
 def stage(name: str, *inputs: str) -> Stage:
@@ -64,3 +72,50 @@ def test_ten_thousand_chains_take_no_longer_each_than_a_hundred() -> None:
             handed_out += 1
             queue.finished(one)
     assert handed_out == 20_000
+
+
+class Scripted(Executor):
+    """An engine without workers: `answer` is called for each stage handed out, with its id and the how-many-eth time it is."""
+
+    def __init__(self, root: Path, answer: Callable[[RunStore, str, int], StageResult]) -> None:
+        super().__init__(RunStore(root), threads=1)
+        self.store.make()
+        self.answer, self.submitted = answer, list[str]()
+        self._pending: list[str] = []
+
+    def session(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def free(self, ready: int) -> int:
+        return ready
+
+    def submit(self, stage: Stage, task: Any) -> None:
+        self.submitted.append(stage.id)
+        self._pending.append(stage.id)
+
+    def collect(self, timeout_s: float) -> list[Ended]:
+        pending, self._pending = self._pending, []
+        return [Ended(name, self.answer(self.store, name, self.submitted.count(name))) for name in pending]
+
+
+def publish(store: RunStore, name: str) -> StageResult:
+    return StageResult(name, store.write_stage(name, lambda folder: {"wall_s": 0.0}))
+
+
+def run(executor: Executor, *stages: Stage) -> tuple[Any, Watcher]:
+    watcher = Watcher()
+    seconds = {one.id: 1.0 for one in stages}
+    return executor.run(stages, done=set(), seconds=seconds, task_for=lambda one: None, observer=watcher), watcher
+
+
+def test_a_success_counts_only_if_the_stage_is_there(tmp_path: Path) -> None:
+    def answer(store: RunStore, name: str, time: int) -> StageResult:
+        return publish(store, name) if name != "lies" and (name, time) != ("late", 1) else StageResult(name, {"wall_s": 1.0})
+
+    executor = Scripted(tmp_path, answer)
+    outcome, watcher = run(executor, stage("lies"), stage("late"), stage("good"), stage("after", "lies"))
+    assert outcome.finished == {"late", "good"}
+    assert outcome.blocked == {"after"}
+    assert outcome.failed["lies"].startswith("it is said to be done, but is not in the run's folder, 2 times; workers must see")
+    assert executor.submitted.count("late") == 2
+    assert watcher.told.count(("killed", "lies")) == 2
