@@ -18,7 +18,7 @@ from harness.core.published import MODEL, TEXT, TEXT_COLUMNS, TEXTS, WEIGHTS, is
 from harness.core.results import load_run
 from harness.core.scrub import RULE, scrubbed, scrubbed_text
 from harness.core.store import META, Meta, RunStore, file_sha256, sealed, write_json, write_text
-from harness.core.traces import names_in, search, traces
+from harness.core.traces import TABLES, names_in, search, traces
 from harness.errors import SpecError, StoreError
 
 _LEFT_OUT = (MODEL, "checkpoints/", "trained_on.jsonl", "held_out.jsonl")
@@ -144,6 +144,8 @@ def _copied_stage(stage: Path, meta: Meta, target: Path, texts: _Texts, names: N
         source = stage / name
         if name == "samples.parquet":
             _write_parquet(texts.taken_from(_without_paths(pd.read_parquet(source), names)), target / name)
+        elif name in TABLES:
+            _write_parquet(_scrubbed_frame(pd.read_parquet(source), names), target / name)
         elif name.endswith(".parquet"):
             _write_parquet(pd.read_parquet(source), target / name)
         else:
@@ -172,6 +174,11 @@ def _without_paths(samples: pd.DataFrame, names: Names) -> pd.DataFrame:
         return samples
     clean = samples["output"].map(lambda reason: scrubbed(reason, names))
     return samples.assign(output=samples["output"].where(~reasons, clean))
+
+
+def _scrubbed_frame(frame: pd.DataFrame, names: Names) -> pd.DataFrame:
+    words = [column for column in frame.columns if not pd.api.types.is_numeric_dtype(frame[column])]
+    return frame.assign(**{column: frame[column].map(lambda value: scrubbed(value, names)).astype(frame[column].dtype) for column in words})
 
 
 class _Texts:

@@ -39,7 +39,9 @@ _PLACES = re.compile(
     rf"|(?<![\w/])~[\w.-]+[/\\]{_REST}"
     rf"|(?<![\w.~/])[\w.~-][\w.~/-]*/(?:home|[Uu]sers)/(?:{_REST}|{_PART})"  # relative, through somebody's home
 )
-_ONLY_A_PLACE = re.compile(r"(?:/{1,2}[^/\s]|~\w|[A-Za-z]:[/\\]|\\\\)(?!.*(?:[,;:\"'`] | [-/]|\\ |://))[^\n]*", re.DOTALL)
+_STARTS = re.compile(r"/{1,2}[^/\s]|~\w|[A-Za-z]:[/\\]|\\\\")
+_SENTENCE = re.compile(r"[,;:\"'`](?:\s|$)|\s[-/]|\\\s|://|\n")
+"""What tells a sentence, or several words of a command, from one place with spaces in its name."""
 
 
 def scrubbed(value: Any, names: Collection[str] = ()) -> Any:
@@ -62,7 +64,9 @@ def scrubbed(value: Any, names: Collection[str] = ()) -> Any:
 
 def scrubbed_text(text: str, names: Collection[str] = ()) -> str:
     """`text` with places cut as the rule says and `names` replaced."""
-    if _ONLY_A_PLACE.fullmatch(text) and len(_parts(text)) > 1:
+    if text.startswith("file:") and not _SENTENCE.search(text, len("file:")):
+        cut = _student(text, names)
+    elif _STARTS.match(text) and not _SENTENCE.search(text) and len(_parts(text)) > 1:
         cut = _cut(text, names)
     else:
         cut = _PLACES.sub(lambda match: _replaced(match, names), text)
@@ -94,15 +98,19 @@ def _replaced(match: re.Match[str], names: Collection[str]) -> str:
         place = match["quoted"]
         return f"{match['quote']}{_cut(place, names) if len(_parts(place)) > 1 else place}{match['quote']}"
     if match["file"] is not None:
-        place = match["file"].removeprefix("file:")
-        parts = _parts(place)
-        # A student's folder is its name, also right under a disk.
-        nameless = not parts or ((place[0] in "/~" or len(parts) > 1) and _of_a_person(parts, names))
-        return "file:<path>" if nameless else f"file:{parts[-1]}"
+        return _student(match["file"], names)
     place = match.group()
     # The full stop that ends a sentence is no part of the path.
     end = "." if place.endswith(".") else ""
     return _cut(place.removesuffix(end) if end else place, names) + end
+
+
+def _student(source: str, names: Collection[str]) -> str:
+    place = source.removeprefix("file:")
+    parts = _parts(place)
+    # A student's folder is its name, also right under a disk.
+    nameless = not parts or ((place[0] in "/~" or len(parts) > 1) and _of_a_person(parts, names))
+    return "file:<path>" if nameless else f"file:{parts[-1]}"
 
 
 def _cut(place: str, names: Collection[str]) -> str:

@@ -64,6 +64,8 @@ _ANYBODY = frozenset(
     }
 )
 """Names of accounts and machines that say nothing of whose they are."""
+TABLES = ("ledger.parquet", "curves.parquet")
+"""Tables that are records; a method's own may hold texts."""
 _SHORTEST = 3
 """A name shorter than this occurs by chance."""
 _HOME = re.compile(
@@ -145,7 +147,7 @@ def _left(path: Path, found: str, what: str) -> StoreError:
 
 
 def _kind(path: Path) -> Literal["record", "text", "page"]:
-    if path.suffix == ".jsonl" or path.name in ("samples.parquet", "texts.parquet"):
+    if path.suffix in (".jsonl", ".parquet") and path.name not in TABLES:
         return "text"
     in_stage = path.parts[0] == "stages" and path.suffix in (".json", ".parquet")
     return "record" if in_stage or path.name in ("study.json", "tuned.json") else "page"

@@ -18,6 +18,8 @@ from harness.core.scrub import scrubbed, scrubbed_command, scrubbed_text
         ("file:../models/tiny", "file:tiny"),
         ("file:alice/tiny", "file:tiny"),
         ("the student file:/home/alice/tiny, merged", "the student file:tiny, merged"),
+        ("file:/data/alice smith/models/tiny", "file:tiny"),
+        ("file:C:\\Users\\alice smith\\tiny", "file:tiny"),
         ("/users/alice/p/x", "<path>/x"),
         ("/nfs/home/alice/x", "<path>/x"),
         ("/media/alice/disk/x", "<path>/x"),

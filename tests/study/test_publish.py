@@ -164,6 +164,9 @@ def test_a_run_of_other_machines_and_people_says_nothing_of_them(
     write_json(workplace.run_dir / "study.json", study)
     meta = store.meta(stage)
     kept = {key: value for key, value in meta.items() if key != "checksum"}
+    ledger = store.folder(stage) / "ledger.parquet"
+    pd.read_parquet(ledger).assign(model="/nfs/home/akent/tiny").to_parquet(ledger, index=False)
+    kept["files"][ledger.name] = file_sha256(ledger)
     write_json(store.folder(stage) / "meta.json", sealed(kept | {"notes": ["/nfs/home/akent/models: gone; ask akent"]}))
     out = workplace.root / "out"
     publish_run(workplace.run_dir, out, partial=False, conclude=lambda folder: None)
@@ -172,6 +175,7 @@ def test_a_run_of_other_machines_and_people_says_nothing_of_them(
     assert "host" not in published["provenance"]["machine"]
     assert published["notes"] == ["by <name> from <path> and <path>/x", "<path>/y"]
     assert published["methods"][0]["config"] == {"host": "annotators.example.org", "<path>/z": 1, "owner": "<name>"}
+    assert set(pd.read_parquet(out / "stages" / stage / "ledger.parquet")["model"]) == {"<path>/tiny"}
     about = RunStore(out).meta(stage)
     assert about["notes"] == ["<path>/models: gone; ask <name>"]
     assert "host" not in about
