@@ -205,7 +205,8 @@ def _undisturbed() -> Iterator[None]:
     """Global random generators as they were, whatever a tracker draws from them; and its warnings are no one's error."""
     python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
     # Where CUDA is not in use yet, asking for its state would start it.
-    cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    cuda_states = torch.cuda.get_rng_state_all() if in_use else []
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
