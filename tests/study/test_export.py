@@ -97,7 +97,7 @@ def test_the_card_of_a_trial_of_a_sweep_names_the_student_that_this_trial_had(re
     card = model_card(run, "toy_sft-0", dtype="float32")
     for told in ("# file:larger, trained", "- Base model: `file:larger`", "LoRA of rank 32"):
         assert told in card, told
-    assert "LoRA of rank 4" in model_card(run, "toy_base-all", dtype="float32"), "another method's student is its own"
+    assert "LoRA of rank 4" in model_card(run, "toy_base-0", dtype="float32"), "another method's student is its own"
     run.study["methods"][1]["at"]["student"]["adaptation"]["kind"] = "full"
     assert "- Weights: all of them trained; float32" in model_card(run, "toy_sft-0", dtype="float32")
 
