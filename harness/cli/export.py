@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cli.text import console, print_json, say
+from harness.core.blocks import student_of
 from harness.core.results import RunResults, find_run, load_run
 from harness.core.store import RunStore
 from harness.errors import SpecError
@@ -47,7 +48,7 @@ def export_command(place: str, *, trial: str | None, out: Path, dtype: str, ever
 def _export(run: RunResults, trial: str, out: Path, dtype: Any, *, make_parent: bool) -> None:
     from harness.models.export import export_model
     from harness.models.origin import origin
-    from harness.models.sources import resolve
+    from harness.models.sources import nearby, resolve
 
     trained = _trained(run)
     if trial not in trained:
@@ -58,8 +59,10 @@ def _export(run: RunResults, trial: str, out: Path, dtype: Any, *, make_parent: 
     store.verify(stage)
     if not (store.folder(stage) / "model").is_dir():
         raise SpecError("this run was published without weights; train the trial again, then export it", key="RUN", value=str(run.run_dir))
-    source = run.study["student"]["model"]
-    base = origin(source, resolve(source))
+    student = student_of(run.study, str(trained[trial]["method"]))
+    source = student["model"]
+    # Without adapters the weights are all here; then the base's own card is read only where that takes no download.
+    base = origin(source, resolve(source) if student["adaptation"]["kind"] == "lora" else nearby(source))
     card = model_card(run, trial, dtype=dtype, hub_name=base.hub_name, licence=base.licence)
     if make_parent:
         out.parent.mkdir(exist_ok=True)

@@ -56,6 +56,12 @@ def budgets(study: Mapping[str, Any]) -> dict[str, float]:
     return {label(method): float(method["at"]["train_flops"]) for method in study.get("methods") or () if method.get("at")}
 
 
+def student_of(study: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """The student (`model`, `adaptation`, ...) that a method of study.json, by its label, starts from: a sweep may vary it."""
+    places = [each["at"] for each in study.get("methods") or () if label(each) == method and each.get("at")]
+    return dict(places[0]["student"] if places else study["student"])
+
+
 def apart(study: Mapping[str, Any], first: str, second: str) -> str:
     """Why two methods must not be compared: the blocks they are in. Nothing where they share one, or the study does not list them."""
     of = {method: block.name for block in blocks(study) for method in block.methods}

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,14 +18,17 @@ import psutil
 
 from harness.core.published import MODEL, TEXT, TEXT_COLUMNS, TEXTS, WEIGHTS, is_published
 from harness.core.results import load_run
-from harness.core.scrub import RULE, first_trace, scrubbed, traces
+from harness.core.scrub import RULE, scrubbed, scrubbed_text
 from harness.core.store import META, Meta, RunStore, file_sha256, sealed, write_json, write_text
+from harness.core.traces import TABLES, names_in, search, traces
 from harness.errors import SpecError, StoreError
 
 _LEFT_OUT = (MODEL, "checkpoints/", "trained_on.jsonl", "held_out.jsonl")
 _IGNORED = "lock\nprogress/\nlogs/\nstages/failed/\n"
 """What commands that judge a run leave in its folder."""
 _STATUS_WITH_REASON = ("skipped", "error")
+Names = tuple[str, ...]
+"""Of users and machines, to be replaced in records."""
 
 
 @dataclass(frozen=True)
@@ -62,17 +65,19 @@ def publish_run(run_dir: Path, out: Path, *, partial: bool, conclude: Callable[[
         raise StoreError(f"cannot write to {out.parent}: {error.strerror or error}") from error
     try:
         copy = place / out.name
-        stages = _copied(results.study, store, copy)
-        write_json(copy / "study.json", _study(results.study, store, missing))
+        metas = {stage["id"]: store.meta(stage["id"]) for stage in results.study["plan"]["stages"] if store.finished(stage["id"])}
+        names = names_in(results.study, metas.values())
+        _copy_stages(metas, store, copy, names)
+        write_json(copy / "study.json", _study(results.study, store, missing, names))
         with RunStore(copy).locked():
             conclude(copy)
         for leftover in ("lock", "progress", "logs", "stages/failed"):
             shutil.rmtree(copy / leftover) if (copy / leftover).is_dir() else (copy / leftover).unlink(missing_ok=True)
         write_text(copy / ".gitignore", _IGNORED)
-        hosts = {str(store.meta(stage).get("host", "")) for stage in stages}
-        _search(copy, traces([run_dir, place], [*hosts, str(results.study["provenance"].get("machine", {}).get("host", ""))]))
+        hosts = {str(about.get("host", "")) for about in (*metas.values(), results.study["provenance"].get("machine", {}))}
+        search(copy, traces([run_dir, place], hosts, names))
         files = [path for path in copy.rglob("*") if path.is_file()]
-        summary = PublishedRun(out, len(stages), len(missing), len(files), sum(path.stat().st_size for path in files))
+        summary = PublishedRun(out, len(metas), len(missing), len(files), sum(path.stat().st_size for path in files))
         copy.chmod(0o755)
         os.rename(copy, out)
     except OSError as error:
@@ -116,70 +121,81 @@ def _check(study: dict[str, Any], store: RunStore, out: Path, partial: bool) -> 
     return missing
 
 
-def _study(study: dict[str, Any], store: RunStore, missing: list[str]) -> dict[str, Any]:
+def _study(study: dict[str, Any], store: RunStore, missing: list[str], names: Names) -> dict[str, Any]:
     """study.json of the published run."""
     times = [event["t"] for event in store.journal.events()]
     date = datetime.fromtimestamp(max(times), UTC).date().isoformat() if times else None
     published = {"run_ended": date, "finished": not missing, "rule": RULE}
-    clean: dict[str, Any] = scrubbed(study)
-    return clean | {"provenance": {**clean["provenance"], "published": published}}
+    clean: dict[str, Any] = scrubbed(study, names)
+    about = clean["provenance"]
+    about.get("machine", {}).pop("host", None)
+    return clean | {"provenance": {**about, "published": published}}
 
 
-def _copied(study: dict[str, Any], store: RunStore, copy: Path) -> list[str]:
-    """Copies the run's finished stages and its files into `copy`; the stages' ids."""
-    stages = [stage["id"] for stage in study["plan"]["stages"] if store.finished(stage["id"])]
+def _copy_stages(stages: dict[str, Meta], store: RunStore, copy: Path, names: Names) -> None:
+    """Copies the run's finished stages and its files into `copy`."""
     (copy / "stages").mkdir(parents=True)
     for name in ("claims/*.yaml", "tuned.json"):
         for path in sorted(store.root.glob(name)):
             target = copy / path.relative_to(store.root)
             target.parent.mkdir(exist_ok=True)
-            _copy(path, target)
+            _copy(path, target, names)
     texts = _Texts()
     metas: dict[str, Meta] = {}
-    for stage in stages:
+    for stage, meta in stages.items():
         store.verify(stage)
-        metas[stage] = _copied_stage(store, stage, copy / "stages" / stage, texts)
+        metas[stage] = _copied_stage(store.folder(stage), meta, copy / "stages" / stage, texts, names)
     texts.write(copy / TEXTS)
     shared = {TEXTS: file_sha256(copy / TEXTS)}
     for stage, meta in metas.items():
         uses = shared if "samples.parquet" in meta["files"] else {}
         write_json(copy / "stages" / stage / META, sealed(meta | ({"shared_files": uses} if uses else {})))
-    return stages
 
 
-def _copied_stage(store: RunStore, stage: str, target: Path, texts: _Texts) -> Meta:
-    meta = store.meta(stage)
+def _copied_stage(stage: Path, meta: Meta, target: Path, texts: _Texts, names: Names) -> Meta:
     target.mkdir()
     for name in meta["files"]:
         if name.startswith(_LEFT_OUT) or name.endswith(WEIGHTS):
             continue
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        source = store.folder(stage) / name
+        source = stage / name
         if name == "samples.parquet":
-            _write_parquet(texts.taken_from(_without_paths(pd.read_parquet(source))), target / name)
+            _write_parquet(texts.taken_from(_without_paths(pd.read_parquet(source), names)), target / name)
+        elif name in TABLES:
+            _write_parquet(_scrubbed_frame(pd.read_parquet(source), names), target / name)
         elif name.endswith(".parquet"):
             _write_parquet(pd.read_parquet(source), target / name)
         else:
-            _copy(source, target / name)
-    names = sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file())
-    kept = {key: value for key, value in scrubbed(meta).items() if key not in ("files", "checksum")}
+            _copy(source, target / name, names)
+    files = sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file())
+    kept = {key: value for key, value in meta.items() if key not in ("files", "checksum", "host")}
     before = {"checksum": meta["checksum"], "files": meta["files"]}
-    return {**kept, "published": before, "files": {name: file_sha256(target / name) for name in names}}
+    return {**scrubbed(kept, names), "published": before, "files": {name: file_sha256(target / name) for name in files}}
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path, names: Names) -> None:
     if source.suffix == ".json":
-        write_json(target, scrubbed(json.loads(source.read_text(encoding="utf-8"))))
+        write_json(target, scrubbed(json.loads(source.read_text(encoding="utf-8")), names))
+    elif source.suffix in (".yaml", ".yml"):
+        # A claim names its authors, and one of them may be called like a user.
+        lines = source.read_text(encoding="utf-8").splitlines(keepends=True)
+        write_text(target, "".join(map(scrubbed_text, lines)))
     else:
         target.write_bytes(source.read_bytes())
 
 
-def _without_paths(samples: pd.DataFrame) -> pd.DataFrame:
-    """Samples without paths in the reasons why some have no score; what a model wrote stays."""
+def _without_paths(samples: pd.DataFrame, names: Names) -> pd.DataFrame:
+    """Samples without paths and names in the reasons why some have no score; what a model wrote stays."""
     reasons = samples["status"].isin(_STATUS_WITH_REASON)
     if not reasons.any():
         return samples
-    return samples.assign(output=samples["output"].where(~reasons, samples["output"].map(scrubbed)))
+    clean = samples["output"].map(lambda reason: scrubbed(reason, names))
+    return samples.assign(output=samples["output"].where(~reasons, clean))
+
+
+def _scrubbed_frame(frame: pd.DataFrame, names: Names) -> pd.DataFrame:
+    words = [column for column in frame.columns if not pd.api.types.is_numeric_dtype(frame[column])]
+    return frame.assign(**{column: frame[column].map(lambda value: scrubbed(value, names)).astype(frame[column].dtype) for column in words})
 
 
 class _Texts:
@@ -200,22 +216,3 @@ class _Texts:
 
 def _write_parquet(frame: pd.DataFrame, path: Path) -> None:
     frame.to_parquet(path, index=False, compression="zstd", compression_level=19)
-
-
-def _search(folder: Path, needles: list[str]) -> None:
-    """Raises StoreError if a trace is left in any file."""
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        for text in _strings(path):
-            found = first_trace(text, needles)
-            if found is not None:
-                raise StoreError(f"not published: {path.relative_to(folder)} holds {found!r}, which says where the run was made")
-
-
-def _strings(path: Path) -> Iterator[str]:
-    if path.suffix != ".parquet":
-        yield path.read_text(encoding="utf-8", errors="replace")
-        return
-    frame = pd.read_parquet(path)
-    for column in frame.columns:
-        if not pd.api.types.is_numeric_dtype(frame[column]):
-            yield "\n".join(map(str, frame[column].dropna().unique()))

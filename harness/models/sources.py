@@ -69,6 +69,25 @@ def resolve(source: str, *, quiet: bool = False) -> Path:
     raise SpecError(forms, key="source", value=source, valid=KNOWN)
 
 
+def nearby(source: str) -> Path | None:
+    """The folder or file that a `file:` or `hub:` source names, where it is on this machine; nothing is downloaded, converted or raised."""
+    if source.startswith("file:"):
+        path = Path(source.removeprefix("file:")).expanduser().absolute()
+        return path if path.exists() else None
+    match = _HUB_FORM.fullmatch(source)
+    if match:
+        from huggingface_hub import errors, snapshot_download
+
+        try:
+            place = snapshot_download(
+                match["repo"], revision=match["revision"], cache_dir=cache.cache_root() / "hub", local_files_only=True
+            )
+        except (errors.LocalEntryNotFoundError, OSError):
+            return None
+        return Path(place)
+    return None
+
+
 def is_cached(source: str) -> bool:
     """Whether `resolve(source)` needs no download: True for files and installed packages, False for hub sources (not looked up)."""
     entry = KNOWN.get(source)

@@ -2,8 +2,9 @@
 
 Their callbacks are driven from the ledger: the step that they are given is the spend in MFLOP, so that methods with different steps
 stand on one axis. Only what the user asks for is started, and only values of curves and the trial's settings are handed over: no weights,
-no texts. A tracker that raises is left out for the rest of the stage, with a note. Calls leave the global random generators as they were,
-and their seconds are kept apart (`spent_s`), because a trial's time is part of what is compared.
+no texts. What a tracker gathers besides is its own: W&B's console log, git state and copies of code are switched off unless the user set
+them, the rest is told in docs/tracking.md. A tracker that raises is left out for the rest of the stage, with a note. Calls leave the
+global random generators as they were, and their seconds are kept apart (`spent_s`), because a trial's time is part of what is compared.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ _DEFAULTS = {
     "TRACKIO_PROJECT": PROJECT,
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "WANDB_ERROR_REPORTING": "false",
+    # What a stage prints may quote texts; a diff is the user's unpublished work.
+    "WANDB_CONSOLE": "off",
+    "WANDB_DISABLE_GIT": "true",
+    "WANDB_DISABLE_CODE": "true",
     # MLflow's own 7 retries with doubled waits hold every trial up for minutes where the server is gone.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
 }
@@ -199,6 +204,9 @@ class _Arguments:
 def _undisturbed() -> Iterator[None]:
     """Global random generators as they were, whatever a tracker draws from them; and its warnings are no one's error."""
     python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    # Where CUDA is not in use yet, asking for its state would start it.
+    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    cuda_states = torch.cuda.get_rng_state_all() if in_use else []
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -207,3 +215,5 @@ def _undisturbed() -> Iterator[None]:
         random.setstate(python_state)
         np.random.set_state(numpy_state)
         torch.set_rng_state(torch_state)
+        if cuda_states:
+            torch.cuda.set_rng_state_all(cuda_states)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import re
-import shlex
 from collections.abc import Hashable, Mapping
-from pathlib import PurePath
 from typing import Any
 
+from harness.core.blocks import label, student_of
 from harness.core.records import CLEAN
 from harness.core.results import RunResults
+from harness.core.scrub import scrubbed
 from harness.report.numbers import count, dollars, flops, seconds
 from harness.verdicts.score_table import ScoreRow, score_table
 
@@ -38,9 +38,11 @@ def model_card(run: RunResults, trial_id: str, *, dtype: str, hub_name: str | No
         hub_name: of the base model (org/name), if it came from a hub.
         licence: of the base model, as hubs abbreviate it; None where it is not known.
     """
+    # A card is made to be passed on, and where things lie on a machine is nobody's business.
+    run = dataclasses.replace(run, study=scrubbed(run.study))
     (trial,) = run.trials[run.trials["trial_id"] == trial_id].to_dict("records")
     rows = _score_rows(run, trial)
-    study, student = run.study, run.study["student"]
+    study, student = run.study, student_of(run.study, str(trial["method"]))
     base = str(student["model"])
     lines = [
         "---",
@@ -73,7 +75,7 @@ def model_card(run: RunResults, trial_id: str, *, dtype: str, hub_name: str | No
         *(f"- {limit}" for limit in _LIMITS),
         "",
     ]
-    return _without_folders("\n".join(lines))
+    return "\n".join(lines)
 
 
 def _front_matter(run: RunResults, trial: Mapping[Hashable, Any], rows: list[ScoreRow], hub_name: str | None, licence: str | None) -> str:
@@ -108,7 +110,7 @@ def _front_matter(run: RunResults, trial: Mapping[Hashable, Any], rows: list[Sco
 
 def _training(run: RunResults, trial: Mapping[Hashable, Any]) -> list[str]:
     study, about = run.study, run.study["provenance"]
-    method = next(each for each in study["methods"] if _label(each) == trial["method"])
+    method = next(each for each in study["methods"] if label(each) == trial["method"])
     pool = study["pool"]
     counted = ", ".join(f"{count(trial[name])} {words}" for name, words in _COUNTERS.items())
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
@@ -122,7 +124,7 @@ def _training(run: RunResults, trial: Mapping[Hashable, Any]) -> list[str]:
         "time and cost": f"{seconds(trial['wall_s'])} on {trial['device']}; {dollars(trial['cost_usd'])} at the study's prices",
         "training seed": str(trial["seed"]),
         "stage": f"{_code(trial['train_stage'])} of run {_code(study['name'])}",
-        "command": _code(_command(about["command"])),
+        "command": _code(about["command"].replace("<path>/", "")),
         "software": f"selfteach commit {about.get('commit') or 'unknown'}; {versions}",
     }
     return ["| | |", "|---|---|", *(f"| {name} | {_cell(value)} |" for name, value in cells.items())]
@@ -149,10 +151,6 @@ def _scores(rows: list[ScoreRow]) -> list[str]:
     return lines
 
 
-def _label(method: dict[str, Any]) -> str:
-    return f"{method['name']}:{method['variant']}" if method.get("variant") else str(method["name"])
-
-
 def _licence(licence: str | None) -> str:
     if licence is None:
         return "that of the base model holds for this model too; nothing here says which it is, so look it up before you pass this on"
@@ -165,16 +163,6 @@ def _adaptation(adaptation: dict[str, Any]) -> str:
 
 def _settings(config: Mapping[str, Any]) -> str:
     return _code(json.dumps(config, ensure_ascii=False)) if config else "as by default"
-
-
-def _command(text: str) -> str:
-    words = [PurePath(word).name if PurePath(word).is_absolute() else word for word in shlex.split(text)]
-    return shlex.join(words)
-
-
-def _without_folders(text: str) -> str:
-    """`file:` sources by their last name: a card is made to be passed on, and where things lie on a machine is nobody's business."""
-    return re.sub(r"file:[^\s\"'`]*/(?=[^\s\"'`/])", "file:", text)
 
 
 def _code(text: object) -> str:

@@ -27,7 +27,7 @@ from harness.study.schedule import MAX_KILLS, Ended, Executor, worker_environmen
 from harness.study.share import Share
 from harness.study.worker import StageResult
 
-INSTALL = "pip install 'selfteach[ray]'"
+INSTALL = "pip install -e '.[ray]'"
 SHARE_REMEDY = "a place that damages files cannot be a --share"
 _NODES_EVERY_S = 5.0
 _CONNECT_S = 10.0

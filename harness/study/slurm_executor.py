@@ -29,7 +29,7 @@ from harness.study.schedule import MAX_KILLS, Ended, Executor, worker_environmen
 from harness.study.slurm_options import job_parameters
 from harness.study.worker import StageResult
 
-INSTALL = "pip install 'selfteach[slurm]'"
+INSTALL = "pip install -e '.[slurm]'"
 MOST_JOBS = 1000
 """Stages in the queue at a time where --workers says nothing else, and jobs of one array: Slurm's own default limit is 1001."""
 RESULTS_EVERY_S, QUEUE_EVERY_S = 2.0, 10.0

@@ -64,12 +64,13 @@ def test_the_loss_is_trl_s_on_the_same_batch(tiny_model: Path, tmp_path: Path) -
     ]
     texts = Dataset.from_list([{"prompt": "p", "chosen": "a", "rejected": "b"}])
     settings = TRLConfig(
-        output_dir=str(tmp_path), beta=0.3, use_cpu=True, bf16=False, report_to=[], disable_tqdm=True, gradient_checkpointing=None
-    )
+        output_dir=str(tmp_path), beta=0.3, use_cpu=student.device.type == "cpu", bf16=False, report_to=[], disable_tqdm=True,
+        gradient_checkpointing=None,
+    )  # fmt: skip
     reference = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     trainer = DPOTrainer(student.model, reference, settings, train_dataset=texts, processing_class=student.tokenizer)
     student.model.eval()
-    theirs = trainer.compute_loss(student.model, trainer.data_collator(rows))
+    theirs = trainer.compute_loss(student.model, trainer._prepare_inputs(trainer.data_collator(rows)))
     theirs.backward()
     expected = [parameter.grad.clone() for parameter in student.trainable]  # type: ignore[union-attr]
     student.model.zero_grad()
@@ -93,7 +94,7 @@ def test_the_loss_starts_at_log_2_and_the_preference_is_learnt(tiny_model: Path)
     ledger.train_flops = None
     before = referred(make(tiny_model, 1e12)[0], other, Ledger(1e12))
     with torch.no_grad():
-        gains = [sequence_logprobs(student, pair.examples) - torch.tensor([pair.chosen, pair.rejected]) for pair in before]
+        gains = [sequence_logprobs(student, pair.examples).cpu() - torch.tensor([pair.chosen, pair.rejected]) for pair in before]
     assert all(float(chosen) > float(rejected) for chosen, rejected in gains)
     assert set(student.trained_on) == {pair.examples[0].text for pair in pairs}
 
@@ -111,7 +112,7 @@ def test_shuffled_preferences_teach_it_nothing(tiny_model: Path) -> None:
         optimise_directly(student, pairs, ledger, config=DPOConfig(learning_rate=1e-2), rng=np.random.default_rng(0))
         ledger.train_flops = None
         with torch.no_grad():
-            now = [sequence_logprobs(student, pair.examples) for pair in start]
+            now = [sequence_logprobs(student, pair.examples).tolist() for pair in start]
         return float(np.mean([(n[0] - pair.chosen) - (n[1] - pair.rejected) for n, pair in zip(now, start, strict=True)]))
 
     learnt = margin(flip=False)

@@ -112,7 +112,7 @@ def test_it_trains_on_the_very_tokens_that_were_sampled(tiny_model: Path) -> Non
     split = Completion("ab", 3, True, (*student.encode("ab"), student.eos_ids[0]))
     assert as_sampled(student, prompt, split).ids[-3:] == split.ids
     with torch.no_grad():
-        whole = torch.log_softmax(student.model(torch.tensor([example.ids])).logits[0].float(), -1)
+        whole = torch.log_softmax(student.model(torch.tensor([example.ids], device=student.device)).logits[0].float(), -1)
         found, _ = token_logprobs(student, [example])
     expected = [float(whole[at - 1, example.ids[at]]) for at in range(example.prompt_tokens, len(example.ids))]
     assert found.tolist() == pytest.approx(expected, abs=1e-4)
@@ -155,7 +155,7 @@ def test_the_gradient_of_rloo_is_the_textbook_s(tiny_model: Path) -> None:
     advantage_k = leave_one_out(rollout.reward_B.view(1, -1))[0]
     total = sum(rollout.counts)
     for example, advantage in zip(rollout.examples, advantage_k, strict=True):
-        logprob_T_V = torch.log_softmax(student.model(torch.tensor([example.ids])).logits[0].float(), -1)
+        logprob_T_V = torch.log_softmax(student.model(torch.tensor([example.ids], device=student.device)).logits[0].float(), -1)
         said = sum(logprob_T_V[at - 1, example.ids[at]] for at in range(example.prompt_tokens, len(example.ids)))
         (-advantage * said / total).backward()
     for parameter, gradient in zip(student.trainable, found, strict=True):
@@ -221,10 +221,10 @@ def test_values_are_of_the_states_that_tokens_were_sampled_in(tiny_model: Path) 
     student, _, pool = make(tiny_model, 1e12)
     (prompt,) = pool.prompts(1, rng=np.random.default_rng(0))
     example = as_sampled(student, prompt, Completion("abc", 3, False, tuple(student.encode("abc"))))
-    head = torch.nn.Linear(32, 1)
+    head = torch.nn.Linear(32, 1, device=student.device)
     with torch.no_grad():
         _, value_R = token_logprobs(student, [example], value_head=head)
-        hidden_T_D = student.body(input_ids=torch.tensor([example.ids])).last_hidden_state[0]
+        hidden_T_D = student.body(input_ids=torch.tensor([example.ids], device=student.device)).last_hidden_state[0]
         expected = head(hidden_T_D[-4:-1].float())[:, 0]
     assert value_R is not None
     assert torch.allclose(value_R, expected, atol=1e-4)

@@ -50,7 +50,7 @@ def test_the_lead_is_the_difference_of_the_verdicts_log_probabilities(tiny_model
     for first, second in (("hello", "bye bye bye"), ("bye bye bye", "hello")):
         text = student.render([{"role": "user", "content": QUESTION.format(request=ASKED.text, first=first, second=second)}])
         with torch.no_grad(), student.as_loaded():
-            logits_V = student.model(torch.tensor([student.encode(text + " ")])).logits[0, -1].float()
+            logits_V = student.model(torch.tensor([student.encode(text + " ")], device=student.device)).logits[0, -1].float()
         found.append(float(logits_V[student.encode("A")[0]] - logits_V[student.encode("B")[0]]))
     assert judge.leads(PAIRS[:1])[0] == pytest.approx((found[0] - found[1]) / 2, abs=1e-3)
 

@@ -63,7 +63,7 @@ def test_log_probabilities_are_those_that_were_sampled_from(tiny_model: Path) ->
     example = tokenize(student, [{"role": "user", "content": "ask"}], "r")
     example = TokenizedExample(example.ids[: example.prompt_tokens + 1], example.prompt_tokens)
     with torch.no_grad():
-        logits = student.model(torch.tensor([example.ids])).logits[0, -2].float()
+        logits = student.model(torch.tensor([example.ids], device=student.device)).logits[0, -2].float()
         found, _ = token_logprobs(student, [example], temperature=0.5)
     assert float(found) == pytest.approx(float(torch.log_softmax(logits / 0.5, -1)[example.ids[-1]]), abs=1e-3)
 

@@ -41,9 +41,9 @@ def embedder(folder: Path) -> Embedder:
 
 
 def test_mean_pooled_unit_vectors(embedder: Embedder) -> None:
-    tokens: Any = embedder.tokenizer(TEXTS[1], return_tensors="pt")
+    tokens: Any = embedder.tokenizer(TEXTS[1], return_tensors="pt").to(embedder.model.device)
     with torch.no_grad():
-        mean = embedder.model(**tokens).last_hidden_state[0].mean(0).numpy()
+        mean = embedder.model(**tokens).last_hidden_state[0].mean(0).cpu().numpy()
     (vector,) = embedder.encode([TEXTS[1]])
     assert vector == pytest.approx(mean / np.linalg.norm(mean), abs=1e-5)
     assert vector.dtype == np.float32

@@ -35,14 +35,14 @@ def test_adapters_are_merged_as_peft_merges_them(trained: Student, tmp_path: Pat
     merged = copy.deepcopy(trained.model).float().merge_and_unload().state_dict()
     assert found.keys() == merged.keys()
     for name, weight in found.items():
-        torch.testing.assert_close(weight, merged[name].float(), rtol=0, atol=3e-3)  # PEFT rounds the sum to the base's bf16
+        torch.testing.assert_close(weight, merged[name].float().cpu(), rtol=0, atol=3e-3)  # PEFT rounds the sum to the base's bf16
 
 
 def test_switched_off_adapters_are_left_out(trained: Student, tiny_model: Path, tmp_path: Path) -> None:
     plain = Student.load(f"file:{tiny_model}", adaptation=None, seed=0)
     with trained.as_loaded():
         found = written(trained.model, tmp_path)
-    assert all(torch.equal(weight, plain.model.state_dict()[name].float()) for name, weight in found.items())
+    assert all(torch.equal(weight, plain.model.state_dict()[name].float().cpu()) for name, weight in found.items())
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -79,7 +79,7 @@ def test_the_fingerprint_sees_the_smallest_change_and_its_undoing(tiny_model: Pa
     assert fingerprint(student.model) == before
     weight = student.trainable[0].data.view(-1)
     kept = weight[0].clone()
-    weight[0] = torch.nextafter(kept, torch.tensor(9.0))
+    weight[0] = torch.nextafter(kept, torch.full_like(kept, 9.0))
     assert fingerprint(student.model) != before
     weight[0] = kept
     assert fingerprint(student.model) == before

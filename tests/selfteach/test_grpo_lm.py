@@ -134,7 +134,7 @@ def test_the_student_stays_as_it_is(tiny_model: Path, tmp_path: Path, kind: str)
     assert [name for name, _ in student.model.named_modules()] == modules
     assert any(weight.any() for name, weight in writer.student.model.named_parameters() if "lora_B" in name)
     spent = ledger.spent()
-    ids = torch.tensor([[1, 2, 3]])
+    ids = torch.tensor([[1, 2, 3]], device=student.device)
     assert student.model(input_ids=ids).logits.shape == (1, 3, 101)
     assert ledger.spent() > spent
 
@@ -311,7 +311,7 @@ def test_evolves_by_language_end_to_end(tiny_model: Path, tmp_path: Path) -> Non
     assert [path.name for path in (tmp_path / "stage").iterdir()] == [POLICY_FOLDER]
     assert not any(path.is_dir() for path in (tmp_path / "stage" / POLICY_FOLDER).iterdir())
     restored = Student.restore(tmp_path / "stage" / POLICY_FOLDER)
-    ids = torch.tensor([[1, 2, 3, 4]])
+    ids = torch.tensor([[1, 2, 3, 4]], device=student.device)
     assert not torch.allclose(restored.model(input_ids=ids).logits, student.model(input_ids=ids).logits, atol=1e-4)
     assert {"reward", "validity", "novelty", "corpus size", "policy kl", "policy entropy"} <= {point.curve for point in ledger.curves}
 

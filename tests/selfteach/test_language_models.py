@@ -39,7 +39,7 @@ def train(student: Student) -> None:
     """Changes the adapters, and with them what the student says."""
     with torch.no_grad():
         for parameter in student.trainable:
-            parameter += torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
+            parameter += torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)).to(parameter.device)
 
 
 CONVERSATIONS = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.core.results import load_run
-from harness.core.store import RunStore
+from harness.core.spec import Adaptation
+from harness.core.store import RunStore, file_sha256, sealed, write_json
 from harness.models.student import Student
 from harness.report.card import model_card
 from tests.study.conftest import Workplace
@@ -82,6 +84,61 @@ def test_a_card_tells_the_licence_and_hub_name_that_are_known_and_quotes_what_us
     card = model_card(run, "toy_sft-0", dtype="float32", hub_name="org/base", licence="apache-2.0")
     (line,) = [line for line in card.splitlines() if line.startswith("| method |")]
     assert line.count("|") - line.count("\\|") == 3
+
+
+def test_the_card_of_a_trial_of_a_sweep_names_the_student_that_this_trial_had(reference: Path) -> None:
+    run = load_run(reference)
+    larger = {
+        "model": "file:/home/ann/larger",
+        "adaptation": {"kind": "lora", "rank": 32, "alpha": 8, "dropout": 0.0},
+        "engine": "transformers",
+    }
+    run.study["methods"][1]["at"] = {"train_flops": 3e8, "student": larger}
+    card = model_card(run, "toy_sft-0", dtype="float32")
+    for told in ("# file:larger, trained", "- Base model: `file:larger`", "LoRA of rank 32"):
+        assert told in card, told
+    assert "LoRA of rank 4" in model_card(run, "toy_base-0", dtype="float32"), "another method's student is its own"
+    run.study["methods"][1]["at"]["student"]["adaptation"]["kind"] = "full"
+    assert "- Weights: all of them trained; float32" in model_card(run, "toy_sft-0", dtype="float32")
+
+
+def test_a_card_says_nothing_of_folders_and_users(reference: Path) -> None:
+    run = load_run(reference)
+    run.study["student"]["model"] = "file:/home/ann"
+    run.study["methods"][1]["config"] = {"prompts": "/gscratch/lab/ann/prompts.txt"}
+    run.study["provenance"]["command"] = "selfteach run '/home/ann lee/x.yaml' --out /scratch/ann"
+    card = model_card(run, "toy_sft-0", dtype="float32")
+    assert "`selfteach run x.yaml --out <path>`" in card
+    assert "ann" not in card.replace("annotators", "").replace("planned", "").split()
+    assert "/ann" not in card
+    assert "file:ann" not in card
+
+
+def test_all_weights_are_exported_without_the_base_that_they_were_trained_from(
+    workplace: Workplace, reference: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The base of the trial is gone; that of the study, whose weights nobody needs, would have to be downloaded."""
+    shutil.copytree(reference, workplace.run_dir)
+    store, trained = RunStore(workplace.run_dir), checkpoint(workplace.run_dir, "toy_sft-1")
+    student = Student.restore(trained, dtype=torch.float32)
+    student.adaptation = Adaptation(kind="full")
+    student.source = f"file:{workplace.root}/gone"
+    shutil.rmtree(trained)
+    student.save(trained)
+    meta = store.meta(trained.parent.name)
+    files = {str(path.relative_to(trained.parent)): file_sha256(path) for path in trained.iterdir()}
+    kept = {name: checksum for name, checksum in meta["files"].items() if not name.startswith("model/")}
+    write_json(trained.parent / "meta.json", sealed({**meta, "files": kept | files}))
+    study = store.study()
+    full = {**study["student"], "model": student.source, "adaptation": {**study["student"]["adaptation"], "kind": "full"}}
+    study["methods"][1]["at"] = {"train_flops": 3e8, "student": full}
+    write_json(workplace.run_dir / "study.json", study | {"student": full | {"model": "hub:org/never-there"}})
+    out = workplace.root / "exported"
+    assert workplace.main("export", workplace.run_dir, "toy_sft-1", "--out", out) == 0
+    assert "- Base model: `file:gone`" in (out / "README.md").read_text()
+    again = AutoModelForCausalLM.from_pretrained(out, use_safetensors=True)
+    for name, weight in student.model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], weight), name
 
 
 def test_all_trials_are_exported_each_to_its_folder(workplace: Workplace, reference: Path, capsys: pytest.CaptureFixture[str]) -> None:
