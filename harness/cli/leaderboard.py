@@ -17,6 +17,7 @@ from harness.core.results import find_run, load_run
 from harness.core.store import RunStore, write_text
 from harness.errors import SpecError
 from harness.report import board as tables
+from harness.report.text import visible
 from harness.verdicts.board_file import Board, dump_board, load_board
 
 if TYPE_CHECKING:
@@ -111,10 +112,16 @@ def reproduce_command(
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
     writer = console(stderr=True)
-    columns = (TextColumn("scoring {task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("items"), TimeRemainingColumn())
+    columns = (
+        TextColumn("scoring {task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("items"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=writer, transient=True, disable=not writer.is_terminal) as progress:
         bar = progress.add_task("", total=None)
-        yield lambda label, done, total: progress.update(bar, description=label, completed=done, total=total)
+        yield lambda label, done, total: progress.update(bar, description=visible(label), completed=done, total=total)
 
 
 def _print_results(writer: Console, results: Sequence[RowResult], counts: dict[str, int]) -> None:
