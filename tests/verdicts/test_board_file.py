@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 
 import pytest
@@ -109,3 +111,25 @@ def test_tables_rank_and_escape(tmp_path: Path) -> None:
     assert r"a\|&lt;b>_" in tables.markdown(board)
     assert r"a\textbar{}\textless{}b\textgreater{}\_" in tables.latex(board)
     assert tables.as_csv(board).splitlines()[1].startswith("other/letters,a|<b>_,letters,clean,acc,0.45,0.4,0.6,12,1,0.05,toy")
+
+
+def test_a_strangers_board_is_shown_and_never_run(tmp_path: Path) -> None:
+    """Names in a file that somebody else wrote: a formula, a link to a script, a picture, the end of a table."""
+    content = yaml.safe_load(TEXT)
+    hostile = '=HYPERLINK("http://x","y")'
+    breaking = "a\n\n# head\n![i](http://x/i.png) [k](javascript:alert(1))|"
+    for name in (hostile, breaking):
+        content["models"][name] = content["models"]["base"]
+        content["rows"].append(content["rows"][0] | {"id": f"{name}/letters", "model": name})
+    content["published"].append(content["published"][0] | {"id": "@SUM(1)", "metric": "+1\u001b[31m", "task": "-2"})
+    board = Board.model_validate(content)
+    rows = list(csv.reader(io.StringIO(tables.as_csv(board))))
+    cells = [cell for row in rows for cell in row]
+    assert "'" + hostile in cells
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "@", "-"))]
+    assert not [cell for cell in cells if "\u001b" in cell]
+    text = tables.markdown(board)
+    assert "](" not in text
+    assert r"\|" in text
+    assert all(line.startswith(("|", "**")) for line in text.splitlines() if line)
+    assert {line.count("|") - line.count(r"\|") for line in text.splitlines() if line.startswith("| ")} == {6, 7}
