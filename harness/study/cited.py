@@ -25,12 +25,8 @@ def reproduce_published(row: PublishedRow, student: Path | None, report: Callabl
         return "cannot run here", "no model or task here stands in for it; settings of the source: see `sources`", None, None
     try:
         folder, _ = rescore.untrained_folder(row.rescoring.source, None, student)
-        from harness.models.sources import weights_hash
-
-        samples = rescore.score_again(
-            folder, weights_hash(folder), _wanted(row.rescoring), trained=False, student=None,
-            progress=lambda done, total: report(row.id, done, total),
-        )  # fmt: skip
+        found = rescore.FoundStudent(folder, trained=False)
+        samples = rescore.score_again(found, _wanted(row.rescoring), progress=lambda done, total: report(row.id, done, total))
     except SelfteachError as error:
         return "cannot run here", rescore.why_not(error), None, None
     return _tested(row, row.rescoring, samples)

@@ -13,9 +13,11 @@ import pandas as pd
 from rich.console import Console
 
 from harness.core import provenance
+from harness.core.spec import MethodSpec, StudySpec
 from harness.errors import SelfteachError, SourceError
 from harness.study import rescore
 from harness.study.cited import reproduce_published
+from harness.study.fingerprint import method_of
 from harness.study.retrain import Retrained, seconds_to_train, train_again
 from harness.verdicts.board_file import Board, Model, PublishedRow, Row, Trial
 from harness.verdicts.recheck import Agreement, KeptRun, OtherItemsError, agreement, frozen_problem
@@ -167,35 +169,69 @@ class _Scorer:
         model, scored = self.board.models[name], _Scored()
         for trial in self._trials(name):
             try:
-                folder, weights = self._weights(model, trial, scored)
-                if folder is not None:
-                    scored.samples[trial.trial] = rescore.score_again(
-                        folder, weights, self._wanted(model, trial), trained=model.trained, student=self.options.student,
-                        progress=partial(self.report, trial.trial),
-                    )  # fmt: skip
+                found = self._found(model, trial, scored)
+                if found is not None:
+                    wanted = self._wanted(model, trial)
+                    scored.samples[trial.trial] = rescore.score_again(found, wanted, progress=partial(self.report, trial.trial))
             except SelfteachError as error:
                 scored.why_not = rescore.why_not(error)
                 if isinstance(error, SourceError):
                     scored.why_not += _remedy(model.source)
         return scored
 
-    def _weights(self, model: Model, trial: Trial, scored: _Scored) -> tuple[Path | None, str]:
+    def _found(self, model: Model, trial: Trial, scored: _Scored) -> rescore.FoundStudent | None:
+        """A student's weights and those that its adapters belong to, both being the frozen ones; None where they are not here."""
         if not model.trained:
-            folder, scored.differs = rescore.untrained_folder(model.source, model.weights_sha256, self.options.student)
-            return (None if scored.differs else folder), str(model.weights_sha256)
+            folder, scored.differs = self._untrained(model)
+            return None if scored.differs else rescore.FoundStudent(folder, trained=False)
         if trial.weights_sha256 is None:
-            return None, ""
-        return rescore.intact(self.folders.get(trial.weights_sha256, []), trial.weights_sha256), trial.weights_sha256
+            return None
+        trained = rescore.intact(self.folders.get(trial.weights_sha256, []), trial.weights_sha256)
+        if trained is None:
+            return None
+        base, scored.differs = rescore.base_folder(trained, model.weights_sha256, self.options.student)
+        self._refuse_another(model, scored.differs)
+        return None if scored.differs else rescore.FoundStudent(trained, trained=True, base=base)
+
+    def _untrained(self, model: Model) -> tuple[Path, str]:
+        """As rescore.untrained_folder, of the student that a model started from."""
+        source = self._study(model).student_of(self._method(model)).model
+        found = rescore.untrained_folder(source, model.weights_sha256, self.options.student)
+        self._refuse_another(model, found[1])
+        return found
+
+    def _refuse_another(self, model: Model, differs: str) -> None:
+        """Of several local students of a board --student is one: it says nothing about the others.
+
+        Raises:
+            SourceError: it is another one's.
+        """
+        if differs and self.options.student is not None:
+            from harness.models.sources import weights_hash
+
+            given = weights_hash(self.options.student)
+            if any(other.weights_sha256 == given for other in self.board.models.values()):
+                raise SourceError(f"--student names another student of this leaderboard; name the folder of {model.source} in a call of its own")
+
+    def _study(self, model: Model) -> StudySpec:
+        results = self.kept[str(model.run)].results
+        assert results is not None
+        return rescore.study_of(results.study)
+
+    def _method(self, model: Model) -> MethodSpec:
+        return method_of(self._study(model), str(model.method))
 
     def _wanted(self, model: Model, trial: Trial) -> rescore.Wanted:
-        run = self.kept[str(model.run)]
-        assert run.results is not None
-        study = rescore.study_of(run.results.study)
-        return rescore.Wanted(tuple(study.suites), tuple(study.perturbations), run.entry.item_seed, run.entry.threads, trial.seed)
+        study, entry = self._study(model), self.kept[str(model.run)].entry
+        engine = study.student_of(self._method(model)).engine
+        return rescore.Wanted(tuple(study.suites), tuple(study.perturbations), entry.item_seed, entry.threads, trial.seed, engine)
 
     def _train(self, run: str, names: list[str], found: dict[str, _Scored]) -> None:
         kept = self.kept[run]
         assert kept.results is not None
+        names = [name for name in names if self._may_train(self.board.models[name], found[name])]
+        if not names:
+            return
         wanted = {str(self.board.models[name].method): (self.board.models[name], self._missing(name, found[name])) for name in names}
         trained, problem = train_again(kept.results, wanted, runs=self.options.runs, student=self.options.student, console=self.console)
         for name in names:
@@ -204,6 +240,15 @@ class _Scorer:
             scored.samples |= {trial: student.samples for trial, student in mine.items()}
             scored.why_not = problem
             _note_other_weights(scored, mine, kept)
+
+    def _may_train(self, model: Model, scored: _Scored) -> bool:
+        """Whether the untrained student is here and the frozen one; says so where it is not."""
+        try:
+            _, scored.differs = self._untrained(model)
+        except SelfteachError as error:
+            scored.why_not = rescore.why_not(error)
+            return False
+        return not scored.differs
 
     def _say_what_is_missing(self, name: str, scored: _Scored) -> None:
         model, missing = self.board.models[name], self._missing(name, scored)
