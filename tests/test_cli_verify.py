@@ -150,12 +150,68 @@ def test_showing_one_claim_does_not_change_its_adjustment(capsys: pytest.Capture
 
 def test_a_changed_or_missing_file_of_the_evidence_is_named(capsys: pytest.CaptureFixture[str], run_dir: Path) -> None:
     samples = run_dir / "stages" / "s-twin-1" / "samples.parquet"
+    sealed = hashlib.sha256(samples.read_bytes()).hexdigest()
     pd.read_parquet(samples).assign(value=1.0).to_parquet(samples)
     code, out, err = call(capsys, "verify", run_dir)
-    assert (code, out) == (4, "")
-    assert "s-twin-1" in err
-    assert "does not match its checksum" in err
-    assert call(capsys, "verify", run_dir, "--claim", "better")[0] == 4, "nothing is concluded from a run with a changed file"
+    assert code == 4
+    assert "better: MET" in out
+    assert "same: EVIDENCE CHANGED" in out
+    for text in (out, err):
+        assert f"s-twin-1: {samples} does not match its checksum" in text
+        assert f"sealed was {sealed[:12]}" in text
+    assert err.count("\n") == 1
+    assert call(capsys, "verify", run_dir, "--claim", "same")[0] == 4
+    code, out, err = call(capsys, "verify", run_dir, "--claim", "better")
+    assert code == 0, "no evidence of that claim"
+    assert "s-twin-1" in out
+    assert "s-twin-1" in err, "but it is told"
+    samples.unlink()
+    assert "samples.parquet is missing" in call(capsys, "verify", run_dir)[2]
+
+
+@pytest.mark.parametrize("stage", ["t-twin-1", "s-twin-1"])
+@pytest.mark.parametrize("name", ["ledger.parquet", "meta.json"])
+def test_only_claims_on_a_changed_stage_are_lost(capsys: pytest.CaptureFixture[str], run_dir: Path, stage: str, name: str) -> None:
+    whole = json.loads(call(capsys, "verify", run_dir, "--json")[1])
+    path = run_dir / "stages" / stage / name
+    path.write_bytes(path.read_bytes()[:-3])
+    code, out, err = call(capsys, "verify", run_dir, "--json")
+    found = json.loads(out)
+    assert code == 4
+    assert list(found["changed"]) == [stage]
+    assert str(path) in found["changed"][stage]
+    assert str(path) in err
+    assert found["verdicts_of_primary_readings"] == {"met": 1, "evidence changed": 1}
+    lost = found["verdicts"][2]
+    assert (lost["effect"], lost["evidence"], lost["why"]) == (None, [], found["changed"][stage])
+    for after, before in zip(found["verdicts"][:2], whole["verdicts"][:2], strict=True):
+        assert {key: value for key, value in after.items() if "holm" not in key} == {key: before[key] for key in after if "holm" not in key}
+    assert found["verdicts"][0]["p_threshold_holm"] >= whole["verdicts"][0]["p_threshold_holm"]
+
+
+def test_a_changed_file_that_judging_does_not_read_is_found_in_the_evidence(capsys: pytest.CaptureFixture[str], run_dir: Path) -> None:
+    store = RunStore(run_dir)
+    store.discard("t-selfteach-2")
+
+    def with_weights(folder: Path) -> dict[str, Any]:
+        (folder / "weights").write_bytes(b"as trained")
+        return train(folder, 2, 0.8)
+
+    store.write_stage("t-selfteach-2", with_weights)
+    assert call(capsys, "verify", run_dir)[0] == 0
+    (run_dir / "stages" / "t-selfteach-2" / "weights").write_bytes(b"other ones")
+    code, out, err = call(capsys, "verify", run_dir, "--json")
+    assert (code, json.loads(out)["verdicts_of_primary_readings"]) == (4, {"evidence changed": 1, "met": 1})
+    assert "weights does not match its checksum" in err
+
+
+def test_of_a_run_with_all_samples_changed_nothing_is_judged(capsys: pytest.CaptureFixture[str], run_dir: Path) -> None:
+    for path in run_dir.glob("stages/s-*/samples.parquet"):
+        path.write_bytes(b"")
+    code, out, err = call(capsys, "verify", run_dir, "--json")
+    assert code == 4
+    assert json.loads(out)["verdicts_of_primary_readings"] == {"evidence changed": 2}
+    assert "11 more of its stages" in err
 
 
 def test_a_users_mistake_is_one_message(capsys: pytest.CaptureFixture[str], run_dir: Path, tmp_path: Path) -> None:

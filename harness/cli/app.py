@@ -162,7 +162,8 @@ def report(
     "  selfteach verify quickstart --claims teams_rl_2024 --claim policy_beats_random\n\n"
     "  selfteach verify results/runs/quickstart --claims my_claims.yaml --json\n\n"
     "docs/claims.md says how to write a claim file. Exit code 0: judged, whatever the verdicts. 2: no such run, claim file or claim, "
-    "a mistake in a claim file, or nothing is scored yet. 4: a stage that a verdict rests on is damaged or was changed."
+    "a mistake in a claim file, or nothing is scored yet. 4: a file of the run is damaged or was changed "
+    "(with --claim: one that these claims rest on); claims that do not rest on it are judged all the same."
 )
 def verify(
     run: RunArgument,
@@ -520,7 +521,8 @@ def leaderboard_show(
     "  selfteach leaderboard reproduce results/leaderboards/published.yaml --json\n\n"
     "Each row is recomputed from its kept samples, then its students are scored again where their weights are here or can be fetched. "
     "Called again it goes on where it was. docs/leaderboards.md says what the verdicts mean. "
-    "Exit code 0: nothing differs (rows may be undecided, or not runnable here). 6: a row differs. 2: a mistake in the file or an option.",
+    "Exit code 0: nothing differs (rows may be undecided, or not runnable here). 6: a row differs. 2: a mistake in the file or an option. "
+    "4: no row differs, but a file of a run was changed on which none rests (without --rows).",
 )
 def leaderboard_reproduce(
     board: BoardArgument,

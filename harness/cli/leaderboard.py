@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from harness.cli.text import console, print_json, print_table, say
+from harness.cli.text import console, print_json, print_table, say, told_damage
 from harness.core.results import find_run, load_run
 from harness.core.store import RunStore, write_text
-from harness.errors import SpecError
+from harness.errors import SpecError, StoreError
 from harness.report import board as tables
 from harness.report.text import visible
 from harness.verdicts.board_file import Board, dump_board, load_board
@@ -87,8 +87,11 @@ def reproduce_command(
 ) -> bool:
     """Reproduces a frozen leaderboard and prints what became of each row; whether nothing differs.
 
+    Rows that rest on a changed file differ; the others are reproduced, and every changed stage of their runs is told.
+
     Raises:
         SpecError: the file has a mistake, or no row has such an id.
+        StoreError: raised after printing, where all rows were asked for and none differs, if any stage of a run was changed all the same.
     """
     from harness.study.reproduce import VERDICTS, Options, reproduce
 
@@ -100,12 +103,21 @@ def reproduce_command(
         raise SpecError("no such folder", key="--student", value=str(student))
     options = Options(runs=runs, train=train, seeds=limit_seeds, student=student)
     with _progress() as report:
-        results = reproduce(board, path.parent, chosen, options, console=console(stderr=True), report=report)
+        found = reproduce(board, path.parent, chosen, options, console=console(stderr=True), report=report)
+    results = found.rows
     counts = {verdict: sum(result.verdict == verdict for result in results) for verdict in VERDICTS}
     if as_json:
-        print_json({"board": board.board, "counts": counts, "rows": [result.as_json() for result in results]})
+        changed = {str(folder): stages for folder, stages in found.damaged.items()}
+        print_json({"board": board.board, "counts": counts, "changed": changed, "rows": [result.as_json() for result in results]})
     else:
         _print_results(console(), results, counts)
+        for problem in (problem for stages in found.damaged.values() for problem in stages.values()):
+            say(console(), f"changed: {problem}", style="bold red")
+    if found.damaged:
+        told = "; ".join(told_damage(folder, stages) for folder, stages in found.damaged.items())
+        if rows is None and not counts["differs"]:
+            raise StoreError(told)
+        say(console(stderr=True), f"selfteach: warning: {told}")
     return counts["differs"] == 0
 
 

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import IO, Any, NoReturn, cast
 
@@ -77,6 +77,13 @@ def print_json(value: Any) -> None:
     stream = _Lasting(sys.stdout)
     stream.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
     stream.flush()
+
+
+def told_damage(run_dir: object, damaged: Mapping[str, str]) -> str:
+    """One line for what is wrong with stages of a run (RunResults.damaged, not empty)."""
+    first, *others = damaged.values()
+    more = f"; {len(others)} more of its stages are damaged as well" if others else ""
+    return f"{run_dir} was changed: {first}{more}"
 
 
 def fail(message: str, exit_code: int) -> NoReturn:

@@ -8,48 +8,60 @@ from typing import Any
 
 from rich.console import Console
 
-from harness.cli.text import console, print_json, print_table, say
+from harness.cli.text import console, print_json, print_table, say, told_damage
 from harness.core.results import RunResults, find_run, load_run
 from harness.core.store import file_sha256
-from harness.errors import SpecError
+from harness.errors import SpecError, StoreError
 from harness.report import numbers
 from harness.verdicts.claims import ClaimFile, find_claims, load_claims
 
 Row = dict[str, Any]
-_STYLES = {"met": "green", "positive but short": "yellow", "contradicted": "red"}
+_STYLES = {"met": "green", "positive but short": "yellow", "contradicted": "red", "evidence changed": "bold red"}
 _INDENT = "  "
 
 
 def verify_command(place: str, *, claims: Sequence[str], only: Sequence[str], as_json: bool) -> None:
     """Judges a run on claim files, after checking that the stages the verdicts rest on are what was sealed.
 
+    Claims that rest on a changed file are not judged; the others are, and every changed stage is told.
+
     Args:
         claims: paths or shipped names; none: the claims that the run was made for.
         only: ids of claims to show; all are judged, because the adjustment for several claims needs all.
     Raises:
         SpecError: no such run or claims, nothing scored yet, or an unknown id.
-        StoreError: a stage that a verdict rests on is damaged or was changed.
+        StoreError: raised after printing, if a stage that a shown claim rests on is damaged or was changed, or, where all claims are
+            shown, any stage of the run.
     """
-    from harness.verdicts.evidence import check_files, checksums
-    from harness.verdicts.judge import judge
+    from harness.verdicts.evidence import changed, checksums
+    from harness.verdicts.judge import EVIDENCE_CHANGED, judge
 
     run_dir = find_run(place)
     files = _claim_files(run_dir, claims)
-    results = load_run(run_dir, conclusions=False)
-    if results.samples.empty:
+    results = load_run(run_dir, conclusions=False, without_damaged=True)
+    if results.samples.empty and not results.damaged:
         raise SpecError("nothing is scored in this run yet", value=str(run_dir))
-    rows = judge(results, [file for _, file in files], checksums=checksums(results))
+    specs, sums, damaged = [file for _, file in files], checksums(results), results.damaged
+    rows = judge(results, specs, checksums=sums, damaged=damaged)
+    # Evidence may have files that judging does not read, such as weights.
+    unread = changed(run_dir, dict.fromkeys(stage for row in rows for stage in row["evidence"]))
+    if unread:
+        damaged = damaged | unread
+        rows = judge(results, specs, checksums=sums, damaged=damaged)
     known = list(dict.fromkeys(row["claim_id"] for row in rows))
     for name in only:
         if name not in known:
             raise SpecError("no such claim", key="--claim", value=name, valid=known)
     rows = [row for row in rows if not only or row["claim_id"] in only]
-    stages = dict.fromkeys(stage for row in rows for stage in row["evidence"])
-    check_files(run_dir, stages)
     if as_json:
-        print_json(_record(results, files, rows, len(stages)))
+        print_json(_record(results, files, rows, damaged))
     else:
-        _print(console(), results, files, rows, len(stages))
+        _print(console(), results, files, rows, damaged)
+    if damaged:
+        told = told_damage(run_dir, damaged)
+        if not only or any(row["verdict"] == EVIDENCE_CHANGED for row in rows):
+            raise StoreError(told)
+        say(console(stderr=True), f"selfteach: warning: {told}")
 
 
 def _claim_files(run_dir: Path, names: Sequence[str]) -> list[tuple[Path, ClaimFile]]:
@@ -68,7 +80,7 @@ def _claim_files(run_dir: Path, names: Sequence[str]) -> list[tuple[Path, ClaimF
     return files
 
 
-def _record(results: RunResults, files: list[tuple[Path, ClaimFile]], rows: list[Row], n_stages: int) -> Row:
+def _record(results: RunResults, files: list[tuple[Path, ClaimFile]], rows: list[Row], damaged: dict[str, str]) -> Row:
     primary = [row["verdict"] for row in rows if row["primary"]]
     return {
         "run": str(results.run_dir),
@@ -76,13 +88,19 @@ def _record(results: RunResults, files: list[tuple[Path, ClaimFile]], rows: list
         "claims": [
             {"file": str(path), "sha256": file_sha256(path), "alpha": file.alpha, "power": file.power} for path, file in files
         ],
-        "stages_checked": n_stages,
+        "stages_checked": len(_stages(rows)),
+        "changed": damaged,
         "verdicts_of_primary_readings": {verdict: primary.count(verdict) for verdict in dict.fromkeys(primary)},
         "verdicts": rows,
     }  # fmt: skip
 
 
-def _print(writer: Console, results: RunResults, files: list[tuple[Path, ClaimFile]], rows: list[Row], n_stages: int) -> None:
+def _stages(rows: list[Row]) -> dict[str, None]:
+    """The stages that are evidence, each once."""
+    return dict.fromkeys(stage for row in rows for stage in row["evidence"])
+
+
+def _print(writer: Console, results: RunResults, files: list[tuple[Path, ClaimFile]], rows: list[Row], damaged: dict[str, str]) -> None:
     powers = {claim.id: file.power for _, file in files for claim in file.claims}
     for name in dict.fromkeys(row["claim_id"] for row in rows):
         mine = [row for row in rows if row["claim_id"] == name]
@@ -91,8 +109,12 @@ def _print(writer: Console, results: RunResults, files: list[tuple[Path, ClaimFi
     say(
         writer,
         f"{results.run_dir}: study {results.study.get('name', 'unnamed')}, {len(seeds)} training seeds. "
-        f"{n_stages} stages are evidence; every file of theirs matches its checksum.",
+        f"{len(_stages(rows))} stages are evidence; every file of theirs matches its checksum.",
     )
+    for problem in damaged.values():
+        say(writer, f"changed: {problem}", style="bold red")
+    if damaged:
+        say(writer, "What rests on changed files is not judged; it counts as p = 1, so that adjusted p values are upper bounds.")
     for path, file in files:
         say(
             writer,

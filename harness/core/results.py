@@ -46,6 +46,7 @@ TRIAL_COLUMNS = (
     "budget_s",
     "budget_usd",
 )
+_READ = ("ledger.parquet", "samples.parquet", "curves.parquet", "checkpoints.json", CORPUS)
 _CAPS = {"tokens": "budget_tokens", "labels": "budget_labels", "seconds": "budget_s", "usd": "budget_usd"}
 CHECKPOINT_COLUMNS = (
     "trial_id", "method", "seed", "share", "train_flops", "tokens", "wall_s", "demonstrations", "comparisons", "queries", "verifications",
@@ -62,8 +63,8 @@ class RunResults:
 
     Attributes:
         study: study.json: the resolved study, its plan and provenance.
-        trials: one row per method × seed; `status` is "finished", "failed" or "pending". wall_s, energy_j and cost are those of training;
-            energy is NaN where no counter was read.
+        trials: one row per method × seed; `status` is "finished", "failed", "pending" or "damaged" (see `damaged`). wall_s, energy_j and
+            cost are those of training; energy is NaN where no counter was read.
         samples: SAMPLE_COLUMNS + method, seed, of finished trials.
         ledger: every phase of training and scoring.
         curves: training curves on the spend axis.
@@ -73,6 +74,7 @@ class RunResults:
         folds: as `trials`, of trials that were trained without the family `fold` and scored on it alone.
         fold_samples: as `samples` with a column `fold`, of those trials.
         tuned: tuned.json, of a study that searched settings.
+        damaged: by stage what is wrong with its files, where `load_run` was to go on without it. No frame has anything of such a stage.
     """
 
     run_dir: Path
@@ -89,20 +91,25 @@ class RunResults:
     folds: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*TRIAL_COLUMNS, "fold"]))
     tuned: dict[str, Any] = field(default_factory=dict)
     fold_samples: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*SAMPLE_COLUMNS, "method", "seed", "fold"]))
+    damaged: dict[str, str] = field(default_factory=dict)
 
 
-def load_run(run_dir: Path | str, *, conclusions: bool = True) -> RunResults:
+def load_run(run_dir: Path | str, *, conclusions: bool = True, without_damaged: bool = False) -> RunResults:
     """Reads the folder of a run, finished or not.
+
+    Every file that is read of a stage is compared with its checksum first: one with a flipped bit may well be readable.
 
     Args:
         conclusions: read verdicts and leaderboard too; who writes them anew need not, and damaged ones are then no obstacle.
+        without_damaged: leave out stages with a damaged or changed file, and say so in `damaged`, instead of refusing the run; for who
+            tells apart what rests on them and what does not.
     Raises:
         SpecError: the folder is not a run's.
         StoreError: a file in it is damaged.
     """
     store = RunStore(Path(run_dir))
     study = store.study()
-    reader = _Reader(store, study, _failed(store))
+    reader = _Reader(store, study, _failed(store), without_damaged)
     for trial in study["plan"]["trials"]:
         for seed in study["seeds"] if trial["seedless"] else [trial["seed"]]:
             reader.read_trial(trial, seed)
@@ -121,14 +128,17 @@ def load_run(run_dir: Path | str, *, conclusions: bool = True) -> RunResults:
         folds=pd.DataFrame(reader.folds, columns=[*TRIAL_COLUMNS, "fold"]),
         tuned=read_json(store.root / "tuned.json", {}),
         fold_samples=_concat(reader.fold_samples, (*SAMPLE_COLUMNS, "method", "seed", "fold")),
+        damaged=reader.damaged,
     )
 
 
 class _Reader:
     """Collects the frames trial by trial; a stage's files are read once however many seeds share it."""
 
-    def __init__(self, store: RunStore, study: dict[str, Any], failed: set[str]) -> None:
-        self.store, self.study, self.failed = store, study, failed
+    def __init__(self, store: RunStore, study: dict[str, Any], failed: set[str], without_damaged: bool) -> None:
+        self.store, self.study, self.failed, self.without_damaged = store, study, failed, without_damaged
+        self.damaged: dict[str, str] = {}
+        self._sound: set[str] = set()
         # By name, because prices are declared a layer above this one.
         self.pricing = import_module("harness.scoring.cost")
         self.prices = self.pricing.Prices(**study["prices"])
@@ -149,9 +159,10 @@ class _Reader:
         train, score, label, fold = trial["train_stage"], trial["score_stage"], trial["label"], trial.get("fold")
         trial_id = f"{label}-{seed}" + (f"-without-{fold}" if fold else "")
         names = {"trial_id": trial_id, "method": label, "seed": seed}
-        stages = [stage for stage in (train, score) if self.store.finished(stage)]
+        stages = [stage for stage in (train, score) if self._is_sound(stage)]
         row: dict[str, Any] = {**names, "variant": trial["variant"], "train_stage": train, "score_stage": score}
-        row["status"] = "finished" if len(stages) == 2 else "failed" if {train, score} & self.failed else "pending"
+        state = "damaged" if {train, score} & self.damaged.keys() else "failed" if {train, score} & self.failed else "pending"
+        row["status"] = "finished" if len(stages) == 2 else state
         row["budget_flops"] = self.budgets.get(label, float(self.study["budget"]["train_flops"]))
         row |= {_CAPS[name]: cap for name, cap in (self.study["budget"].get("caps") or {}).items()}
         row["checkpoint_stage"] = trial.get("checkpoint_stage")
@@ -170,7 +181,7 @@ class _Reader:
         if fold:
             self.folds.append(row | {"fold": fold})
             return
-        if len(stages) == 2 and row["checkpoint_stage"] and self.store.finished(row["checkpoint_stage"]):
+        if len(stages) == 2 and row["checkpoint_stage"] and self._is_sound(row["checkpoint_stage"]):
             self._read_checkpoints(names, train, row["checkpoint_stage"])
             stages.append(row["checkpoint_stage"])
         for stage in stages:
@@ -178,13 +189,11 @@ class _Reader:
         if train in stages:
             self.curves.append(self._frame(train, "curves.parquet").assign(**names))
             corpus = self.store.folder(train) / CORPUS
-            self._check(train, CORPUS)
             if corpus.exists():
                 self.corpora[trial_id] = read_rows(corpus)
         self.trials.append(row)
 
     def _read_checkpoints(self, names: dict[str, Any], train: str, scored: str) -> None:
-        self._check(train, "checkpoints.json")
         path = self.store.folder(train) / "checkpoints.json"
         for kept in read_json(path, []):
             price = self.pricing.cost(kept, kept["wall_s"], self.prices)
@@ -192,10 +201,7 @@ class _Reader:
         self.checkpoint_samples.append(self._frame(scored, "samples.parquet").assign(**names))
 
     def _training(self, stage: str) -> dict[str, Any]:
-        try:
-            meta = self.store.sealed_meta(stage)
-        except StoreError as error:
-            raise StoreError(f"{error}; run the study again to make it anew") from error
+        meta = self.store.meta(stage)
         if not {"counters", "wall_s", "device", "spent"} <= set(meta):
             raise StoreError(f"{self.store.folder(stage) / META} is damaged; run the study again to make it anew")
         price = self.pricing.cost(meta["counters"], meta["wall_s"], self.prices)
@@ -217,7 +223,6 @@ class _Reader:
     def _frame(self, stage: str, name: str) -> pd.DataFrame:
         path = self.store.folder(stage) / name
         if path not in self._cache:
-            self._check(stage, name)
             try:
                 self._cache[path] = with_texts(pd.read_parquet(path), self.store.root)
             except (OSError, ValueError) as error:
@@ -225,12 +230,20 @@ class _Reader:
                 raise StoreError(f"{path} cannot be read ({reason}); run the study again to make it anew") from error
         return self._cache[path]
 
-    def _check(self, stage: str, name: str) -> None:
-        """A file with a flipped bit may well be readable, so it is compared with its checksum before it is used."""
-        try:
-            self.store.verify(stage, [name])
-        except StoreError as error:
-            raise StoreError(f"{error}; run the study again to make it anew") from error
+    def _is_sound(self, stage: str) -> bool:
+        """Whether the stage is finished and what is read of it is what was sealed; each stage is checked once."""
+        if stage in self.damaged or not self.store.finished(stage):
+            return False
+        if stage not in self._sound:
+            try:
+                self.store.verify(stage, _READ)
+            except StoreError as error:
+                if not self.without_damaged:
+                    raise StoreError(f"{error}; run the study again to make it anew") from error
+                self.damaged[stage] = str(error)
+                return False
+            self._sound.add(stage)
+        return True
 
 
 def _concat(frames: list[pd.DataFrame], columns: tuple[str, ...]) -> pd.DataFrame:

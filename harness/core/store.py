@@ -130,17 +130,6 @@ class RunStore:
         """
         return _read_meta(self.folder(stage), stage)
 
-    def sealed_meta(self, stage: str) -> Meta:
-        """The stage's meta.json, as it was sealed.
-
-        Raises:
-            StoreError: it is missing, damaged or was changed.
-        """
-        meta = self.meta(stage)
-        if not is_sealed(meta):
-            raise StoreError(f"stage {stage}: {self.folder(stage) / META} was changed after the stage finished")
-        return meta
-
     def verify(self, stage: str, names: Iterable[str] | None = None) -> None:
         """Compares files of a finished stage (all, or those of `names` that were sealed with it) with their checksums.
 
@@ -247,7 +236,7 @@ def check_stage(folder: Path, *, name: str, only: Iterable[str] | None = None) -
         except OSError as error:
             raise StoreError(f"stage {name}: {path} cannot be read ({error.strerror})") from error
         if found != expected:
-            raise StoreError(f"stage {name}: {path} does not match its checksum")
+            raise StoreError(f"stage {name}: {path} does not match its checksum (sha256 {found[:12]}..., sealed was {expected[:12]}...)")
     return meta
 
 

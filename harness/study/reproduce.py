@@ -61,6 +61,14 @@ class RowResult:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Reproduced:
+    """What became of the rows, and what is wrong with stages of their runs, by run folder and stage, whether a row rests on them or not."""
+
+    rows: list[RowResult]
+    damaged: dict[Path, dict[str, str]]
+
+
 @dataclass
 class _Scored:
     """New samples of a model's students by trial id, what kept others from being scored, and how students are not the frozen ones."""
@@ -74,7 +82,7 @@ class _Scored:
 
 def reproduce(
     board: Board, board_dir: Path, rows: Sequence[Row | PublishedRow], options: Options, *, console: Console, report: Report
-) -> list[RowResult]:
+) -> Reproduced:
     """Reproduces `rows` of a board, in their order.
 
     Args:
@@ -99,7 +107,7 @@ def reproduce(
         else:
             run = kept[str(board.models[row.model].run)]
             results.append(_judged(row, board.models[row.model], run, problems[row.id], scored.get(row.model)))
-    return results
+    return Reproduced(results, {run.folder: run.results.damaged for run in kept.values() if run.results and run.results.damaged})
 
 
 def _judged(row: Row, model: Model, kept: KeptRun, problem: str | None, scored: _Scored | None) -> RowResult:

@@ -1,4 +1,4 @@
-"""Which stored stages a verdict rests on, by checksum, and whether their files still are what was sealed."""
+"""The checksums of the stages that verdicts rest on, and which of them have files that are not what was sealed."""
 
 from __future__ import annotations
 
@@ -7,27 +7,31 @@ from pathlib import Path
 
 from harness.core.results import RunResults
 from harness.core.store import RunStore
+from harness.errors import StoreError
 
 
 def checksums(results: RunResults) -> dict[str, str]:
-    """sha256 of the sealed meta.json, which holds the sha256 of every other file, of each finished stage of the run.
+    """sha256 of the sealed meta.json, which holds the sha256 of every other file, of each finished and undamaged stage of the run.
 
     Raises:
         StoreError: a stage's meta.json is damaged.
     """
     store = RunStore(results.run_dir)
     stages = dict.fromkeys(
-        str(stage) for column in ("train_stage", "score_stage", "checkpoint_stage") for stage in results.trials[column].dropna()
+        str(stage)
+        for trials in (results.trials, results.folds)
+        for column in ("train_stage", "score_stage", "checkpoint_stage")
+        for stage in trials[column].dropna()
     )
-    return {stage: str(store.meta(stage)["checksum"]) for stage in stages if store.finished(stage)}
+    return {stage: str(store.meta(stage)["checksum"]) for stage in stages if stage not in results.damaged and store.finished(stage)}
 
 
-def check_files(run_dir: Path, stages: Iterable[str]) -> None:
-    """Computes the checksum of every file of `stages` anew.
-
-    Raises:
-        StoreError: a file is missing or differs from what was sealed; names it.
-    """
-    store = RunStore(run_dir)
+def changed(run_dir: Path, stages: Iterable[str]) -> dict[str, str]:
+    """Computes the checksum of every file of `stages` anew: by stage which file is missing or differs from what was sealed."""
+    store, found = RunStore(run_dir), dict[str, str]()
     for stage in stages:
-        store.verify(stage)
+        try:
+            store.verify(stage)
+        except StoreError as error:
+            found[stage] = str(error)
+    return found

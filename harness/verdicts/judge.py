@@ -5,6 +5,9 @@ Holm family for each of the two tests, so the chance that any false claim is cal
 comparators must hold against each of them: its p for "beyond" is the largest of theirs (intersection–union), its p for "excluded" the
 smallest times their number. "No difference" is shown by two one-sided tests against the ends of its margin, each at α/2 (the interval lies
 inside), and contradicted where the effect surely lies outside; it takes no part in the family of tests of no effect.
+
+A reading that rests on a stage with a changed file is not judged. It stays in the adjustments with p = 1, so that the others' adjusted p
+values are never smaller than they were, whatever the file said.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from harness.verdicts.frames import Frames, NotTestableError, Scores, TaskInfo, 
 from harness.verdicts.wording import amount, explain, metric_text
 
 MATCH_TOLERANCE = 0.02
+EVIDENCE_CHANGED = "evidence changed"
+"""Instead of a verdict, where a reading rests on a changed file."""
 FEW_SEEDS = 5
 ESTIMANDS = {"relative": "relative difference", "absolute": "absolute difference", "ratio": "ratio"}
 _COMPUTE_FREE = ("labels", "human_s", "queries", "cost_at_equal_quality", "queries_at_equal_quality", *NEEDS_MORE)
@@ -61,6 +66,13 @@ class _Judged:
     p_threshold: float = 1.0
     p_none: float = 1.0
     p_bh: float | None = None
+    changed: bool = False
+    """It rests on a stage with a changed file."""
+
+    @property
+    def adjusted(self) -> bool:
+        """Whether it takes part in adjustments for several tests."""
+        return self.tested or self.changed
 
     @property
     def tested(self) -> bool:
@@ -87,6 +99,7 @@ def judge(
     *,
     task_info: TaskInfo | None = None,
     checksums: Mapping[str, str] | None = None,
+    damaged: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """Judges every reading of every claim; rows of verdicts.json.
 
@@ -94,13 +107,18 @@ def judge(
         claims: one or several claim files; all their primary readings are adjusted together, at each file's own alpha.
         task_info: see `Scores`; by default the study's own description of its tasks.
         checksums: of the run's stages (harness.verdicts.evidence), to be recorded with the verdicts that rest on them.
+        damaged: by stage what is wrong with its files; readings that rest on one of these are not judged.
     """
     scores = Scores(results, task_info)
     rows: list[tuple[ClaimFile, _Judged]] = []
     for file in [claims] if isinstance(claims, ClaimFile) else claims:
-        rows += [(file, _estimate(claim, reading, results, scores, file.alpha)) for claim in file.claims for reading in claim.readings]
+        for claim in file.claims:
+            for reading in claim.readings:
+                problem = _damage(claim, reading, results, damaged or {})
+                refused = _Judged(claim, reading, refused=problem, changed=True) if problem else None
+                rows.append((file, refused or _estimate(claim, reading, results, scores, file.alpha)))
     judged = _adjusted([row for _, row in rows])
-    n_primary = sum(row.reading.primary and row.tested for row in judged)
+    n_primary = sum(row.reading.primary and row.adjusted for row in judged)
     reports = [_report(row, file, results, scores, n_primary) for (file, _), row in zip(rows, judged, strict=True)]
     for report in reports:
         report["evidence_sha256"] = {stage: checksums[stage] for stage in report["evidence"]} if checksums else {}
@@ -168,9 +186,23 @@ def _require_matched(treatment: str, comparator: str, reading: Reading, results:
         )
 
 
+def _damage(claim: Claim, reading: Reading, results: Frames, damaged: Mapping[str, str]) -> str:
+    """What is wrong with the first damaged stage that a reading rests on, or nothing.
+
+    A seed of which a stage is damaged is not just left out: whoever damages files must not choose the seeds.
+    """
+    left_out = reading.estimand.kind == "leave_one_family_out"
+    trials = results.folds if left_out else results.trials
+    if not damaged or trials.empty:
+        return ""
+    mine = trials[trials["method"].isin([claim.treatment, *reading.comparators])]
+    columns = ["train_stage", "score_stage", *(["checkpoint_stage"] if reading.estimand.at_equal_quality else [])]
+    return next((damaged[stage] for column in columns for stage in mine[column].dropna() if stage in damaged), "")
+
+
 def _adjusted(rows: list[_Judged]) -> list[_Judged]:
-    primary = [index for index, row in enumerate(rows) if row.reading.primary and row.tested]
-    others = [index for index, row in enumerate(rows) if not row.reading.primary and row.tested]
+    primary = [index for index, row in enumerate(rows) if row.reading.primary and row.adjusted]
+    others = [index for index, row in enumerate(rows) if not row.reading.primary and row.adjusted]
     result = list(rows)
     directed = [index for index in primary if rows[index].reading.direction != "equal"]
     thresholds, none = _each(holm, rows, primary, "p_threshold"), _each(holm, rows, directed, "p_none")
@@ -191,7 +223,7 @@ def _each(adjust: Callable[[list[float]], list[float]], rows: list[_Judged], cho
 
 def _verdict(row: _Judged, alpha: float) -> str:
     if row.refused:
-        return "not testable here"
+        return EVIDENCE_CHANGED if row.changed else "not testable here"
     if min(found.n_seeds for found in row.effects) < 2:
         return "inconclusive"
     return decide(row.tests, p_threshold=row.p_threshold, p_none=row.p_none, alpha=alpha)

@@ -37,7 +37,7 @@ class KeptRun:
         if self.missing:
             return
         try:
-            self.results = load_run(self.folder, conclusions=False)
+            self.results = load_run(self.folder, conclusions=False, without_damaged=True)
             self.scores = Scores(self.results)
         except SelfteachError as error:
             self.damage = str(error)
@@ -67,7 +67,7 @@ def frozen_problem(row: Row, model: Model, kept: KeptRun) -> str:
         return kept.damage
     assert kept.results is not None
     for trial in model.trials:
-        problem = kept.seal_problem(trial.score_stage, trial.sealed)
+        problem = kept.results.damaged.get(trial.train_stage) or kept.seal_problem(trial.score_stage, trial.sealed)
         if problem:
             return problem
     for task in row.tasks:

@@ -92,12 +92,26 @@ def test_samples_and_curves_carry_trial_and_seed(store: RunStore) -> None:
 
 def test_a_damaged_file_is_told_with_what_to_do(store: RunStore) -> None:
     (store.folder("s-base-0") / "samples.parquet").write_bytes(b"PAR1 not really")
-    with pytest.raises(StoreError, match=r"samples\.parquet does not match its checksum; run the study again"):
+    with pytest.raises(StoreError, match=r"samples\.parquet does not match its checksum \(.*\); run the study again"):
         load_run(store.root)
     (store.root / "verdicts.json").write_text("[{")
     (store.folder("s-base-0") / "samples.parquet").unlink()
     with pytest.raises(StoreError):
         load_run(store.root)
+
+
+def test_a_damaged_stage_can_be_left_out(store: RunStore) -> None:
+    whole = load_run(store.root, without_damaged=True)
+    assert whole.damaged == {}
+    (store.folder("t-base-0") / "curves.parquet").unlink()
+    left = load_run(store.root, without_damaged=True)
+    assert list(left.damaged) == ["t-base-0"]
+    assert "curves.parquet is missing" in left.damaged["t-base-0"]
+    assert list(left.trials["status"]) == ["damaged", "damaged", "pending", "failed"]
+    assert left.samples.empty
+    pd.testing.assert_frame_equal(left.curves, whole.curves[whole.curves["method"] == "sft:slow"].reset_index(drop=True))
+    (store.folder("t-base-0") / "meta.json").write_text("{}")
+    assert "meta.json was changed" in load_run(store.root, without_damaged=True).damaged["t-base-0"]
 
 
 def test_runs_are_found_by_folder_or_name(store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from harness.cli.leaderboard import DIFFERS_EXIT
 from harness.core.results import load_run
 from harness.core.store import RunStore
-from harness.errors import SpecError
+from harness.errors import SpecError, StoreError
 from harness.verdicts.board_file import load_board
 from tests.study.conftest import Workplace
 
@@ -144,8 +144,21 @@ def test_changed_samples_texts_and_seals_are_noticed(
     code, rows = reproduce(workplace, capsys, "--rows", "toy_*/mean")
     assert code == DIFFERS_EXIT
     assert "does not match its checksum" in rows["toy_base/mean"]["why"]
-    assert not rows["toy_sft/mean"]["recomputed"], "nothing is concluded from a run with a changed file"
+    assert rows["toy_sft/mean"]["recomputed"]
+    assert workplace.main("leaderboard", "reproduce", BOARD, "--rows", "toy_sft/*", "--json") == 0, "none of these rests on it"
+    printed = capsys.readouterr()
+    assert list(json.loads(printed.out)["changed"][str(published)]) == [trial.score_stage]
+    assert str(path) in printed.err
+    assert workplace.main("leaderboard", "build", published, "--out", "changed.yaml") == StoreError.exit_code, "a whole run is refused"
     path.write_bytes(untouched)
+    ledger = published / "stages" / trial.train_stage / "ledger.parquet"
+    kept = ledger.read_bytes()
+    ledger.write_bytes(kept[:-1])
+    code, rows = reproduce(workplace, capsys)
+    assert code == DIFFERS_EXIT
+    assert {row["recomputed"] for row in rows.values() if row["id"].startswith("toy_sft/")} == {True}
+    assert all(str(ledger) in row["why"] for row in rows.values() if row["id"].startswith("toy_base/"))
+    ledger.write_bytes(kept)
     replaced(board, f"sealed: {trial.sealed}", f"sealed: {'f' * 64}")
     code, rows = reproduce(workplace, capsys, "--rows", "toy_base/mean")
     assert code == DIFFERS_EXIT

@@ -81,13 +81,13 @@ def run(ends, *, usd=None, labels=None, shares=(0.25, 0.5, 0.75), base=True, cur
     )  # fmt: skip
 
 
-def verdict(frames, *, measure="relative", threshold=-0.4, direction="lower", **estimand):
+def verdict(frames, *, measure="relative", threshold=-0.4, direction="lower", damaged=None, **estimand):
     reading = {
         "name": measure, "primary": True, "measure": measure, "threshold": threshold, "direction": direction, "comparators": ["rlhf"],
         "estimand": {"kind": "cost_at_equal_quality", **estimand},
     }  # fmt: skip
     claim = {"id": "c", "sentence": "s", "source": "s", "treatment": "selfteach", "readings": [reading]}
-    return judge(frames, ClaimFile.model_validate({"claims": [claim]}))[0]
+    return judge(frames, ClaimFile.model_validate({"claims": [claim]}), damaged=damaged)[0]
 
 
 def test_the_ratio_is_what_straight_lines_give_and_its_interval_is_t_on_logs():
@@ -158,6 +158,15 @@ def test_a_study_of_validation_alone_says_that_nothing_is_judged():
 def test_one_seed_speaks_of_two_runs():
     row = verdict(run({"selfteach": [0.7], "rlhf": [0.4]}), axis="flops")
     assert (row["verdict"], row["effect"]) == ("inconclusive", pytest.approx(-0.5))
+
+
+def test_a_cost_at_equal_quality_rests_on_the_scored_checkpoints_and_a_score_does_not():
+    frames = run({"selfteach": [0.61, 0.6, 0.62], "rlhf": [0.6, 0.61, 0.62]})
+    told = {"kept-rlhf-1": "it was changed"}
+    row = verdict(frames, axis="flops", damaged=told)
+    assert (row["verdict"], row["why"]) == ("evidence changed", "it was changed")
+    row = verdict(frames, damaged=told, kind="score", threshold=0, direction="higher")
+    assert row["verdict"] not in ("evidence changed", "not testable here")
 
 
 def test_items_without_a_score_at_one_checkpoint_count_nowhere():

@@ -111,6 +111,18 @@ def test_a_claim_on_families_left_out_is_judged_from_the_folds(made_run: Any) ->
     assert reverse["verdict"] == "contradicted"
 
 
+def test_a_claim_on_folds_rests_on_the_stages_of_the_folds_alone(made_run: Any) -> None:
+    run = folded_run(made_run, {"a": 0.8, "b": 0.3})
+    run.folds["score_stage"] += "-without-" + run.folds["fold"]
+    run.folds["train_stage"] += "-without-" + run.folds["fold"]
+    stage = str(run.folds.loc[run.folds.method == "a", "score_stage"].iloc[0])
+    (row,) = judge(run, claim(), damaged={stage: "it was changed"})
+    assert (row["verdict"], row["why"]) == ("evidence changed", "it was changed")
+    whole = str(run.trials["score_stage"].iloc[0])
+    (row,) = judge(run, claim(), damaged={whole: "it was changed"})
+    assert row["verdict"] == "met"
+
+
 def test_folds_that_missed_their_budget_or_are_too_few_are_not_judged(made_run: Any) -> None:
     run = folded_run(made_run, {"a": 0.8, "b": 0.3})
     run.folds.loc[run.folds.method == "a", "train_flops"] *= 0.9

@@ -275,6 +275,24 @@ def test_a_failed_seed_is_left_out_and_named(made_run):
     assert not any(stage.endswith("-3") for stage in row["evidence"])
 
 
+def test_a_claim_on_a_damaged_stage_is_not_judged_and_favours_no_other(made_run):
+    run = made_run({"sft": 0.4, "rlhf": 0.42, "selfteach": 0.5}, items=60, tasks=["stacked"], seed_sd=0.02)
+    other = claim(comparators=("rlhf",), threshold=0) | {"id": "other"}
+    lower = claim(direction="lower", threshold=0) | {"id": "lower"}
+    claims = file_of(claim(threshold=0), other, lower)
+    before = judge(run, claims)
+    for stage in ("score-rlhf-3", "train-rlhf-3"):
+        after = judge(run, claims, damaged={stage: f"{stage} was changed", "train-unused": "no evidence"})
+        assert (after[1]["verdict"], after[1]["why"], after[1]["effect"]) == ("evidence changed", f"{stage} was changed", None)
+        # As if the lost claim had p = 1: the family has three members still.
+        assert after[0]["p_holm"] == pytest.approx(min(1, 3 * before[0]["p_value"]))
+        for index in (0, 2):
+            assert after[index]["p_value"] == before[index]["p_value"]
+            assert after[index]["p_holm"] >= before[index]["p_holm"]
+            assert after[index]["mde"] == before[index]["mde"]
+    assert judge(run, claims, damaged={"train-unused": "no evidence"}) == before
+
+
 def test_order_of_rows_does_not_matter(made_run):
     run = made_run({"sft": 0.4, "selfteach": 0.5}, items=50)
     first = judge(run, load_claims(REVIEW))
