@@ -101,6 +101,9 @@ def test_every_committed_board_is_sound(path: Path) -> None:
 
 
 def test_tables_rank_and_escape(tmp_path: Path) -> None:
+    for source in board.sources.values():
+        assert "index" not in source.read_in, "a place that no reader can look up"
+        assert "commit" in source.read_in or "revision not known" in source.read_in
     content = yaml.safe_load(TEXT)
     worse = content["rows"][0] | {"id": "other/letters", "model": "a|<b>_", "value": 0.45}
     content["models"]["a|<b>_"] = content["models"]["base"]
