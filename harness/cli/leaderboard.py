@@ -13,12 +13,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from harness.cli.text import console, print_json, print_table, say, told_damage
-from harness.core.results import find_run, load_run
+from harness.core.published import is_published
+from harness.core.results import RunResults, find_run, load_run
 from harness.core.store import RunStore, write_text
 from harness.errors import SpecError, StoreError
 from harness.report import board as tables
 from harness.report.text import visible
-from harness.verdicts.board_file import Board, dump_board, load_board
+from harness.verdicts.board_file import MOST_MARGIN, Board, dump_board, load_board
 
 if TYPE_CHECKING:
     from harness.study.reproduce import RowResult
@@ -28,11 +29,14 @@ DIFFERS_EXIT = 6
 _STYLES = {"reproduced": "green", "differs": "bold red", "undecided": "yellow"}
 
 
-def build_command(places: Sequence[str], *, out: Path, margin: float, force: bool, as_json: bool) -> None:
+def build_command(places: Sequence[str], *, out: Path, margin: float, force: bool, partial: bool, unpublished: bool, as_json: bool) -> None:
     """Freezes the runs' scores into `out`.
 
+    Args:
+        partial: accept runs that are not finished.
+        unpublished: accept runs that are not published, or lie outside the repository that `out` is in.
     Raises:
-        SpecError: no such run, nothing scored, or `out` exists.
+        SpecError: no such run, one that is not accepted, nothing scored, or `out` exists.
         StoreError: a stage is damaged.
     """
     from harness.study.stage import score_seed
@@ -40,25 +44,67 @@ def build_command(places: Sequence[str], *, out: Path, margin: float, force: boo
 
     if out.exists() and not force:
         raise SpecError("expected a file that does not exist yet (--force replaces it)", key="--out", value=str(out))
-    if not 0 < margin < 1:
-        raise SpecError("expected a number between 0 and 1", key="--margin", value=margin)
+    if not 0 < margin <= MOST_MARGIN:
+        raise SpecError(f"expected a number above 0, up to {MOST_MARGIN:g}", key="--margin", value=margin)
     results = [load_run(find_run(place)) for place in places]
     for run in results:
+        if not partial:
+            _refuse_unfinished(run)
+        if not unpublished:
+            _refuse_unpublished(run, out)
         store = RunStore(run.run_dir)
         for stage in dict.fromkeys(run.trials.loc[run.trials["status"] == "finished", "score_stage"]):
             store.verify(str(stage))
-    board = freeze(results, out=out, margin=margin, item_seed=score_seed())
+    frozen = freeze(results, out=out, margin=margin, item_seed=score_seed())
+    board = frozen.board
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, dump_board(board))
     if as_json:
-        print_json({"out": str(out), "rows": len(board.rows), "models": len(board.models)})
+        print_json({"out": str(out), "rows": len(board.rows), "models": len(board.models), "left_out": frozen.left_out})
         return
     writer = console()
     _print(writer, board)
+    for told in frozen.left_out:
+        say(writer, f"left out: {told}")
     say(writer, f"{out}: {len(board.rows)} rows of {len(board.models)} models")
-    for run in results:
-        if "runs" in run.run_dir.parts:
-            say(writer, f"note: {run.run_dir} is not kept by git; build from its published copy, so that others can reproduce")
+
+
+def _refuse_unfinished(run: RunResults) -> None:
+    waiting = run.trials[run.trials["status"] != "finished"]
+    if len(waiting) == 0:
+        return
+    first = f"{waiting.iloc[0]['trial_id']}: {waiting.iloc[0]['status']}"
+    raise SpecError(
+        f"the run is not finished: {len(waiting)} of {len(run.trials)} students have no scores ({first}, ...); "
+        "finish it, or freeze what there is with --partial",
+        key="RUN",
+        value=str(run.run_dir),
+    )
+
+
+def _refuse_unpublished(run: RunResults, out: Path) -> None:
+    if not is_published(run.study):
+        raise SpecError(
+            "the run is not published, so nobody else could check the rows; `selfteach publish` it and build from that folder "
+            "(--unpublished: for this machine alone)",
+            key="RUN",
+            value=str(run.run_dir),
+        )
+    place = _repository(out.absolute().parent)
+    if not run.run_dir.resolve().is_relative_to(place):
+        raise SpecError(
+            f"the run lies outside {place}, so the file could name it by a path of this machine only; copy it there "
+            "(--unpublished: for this machine alone)",
+            key="RUN",
+            value=str(run.run_dir),
+        )
+
+
+def _repository(folder: Path) -> Path:
+    """The git repository that a folder is, or will be, in; without one the working folder, or the folder itself where that is elsewhere."""
+    folder, here = folder.resolve(), Path.cwd().resolve()
+    found = next((place for place in (folder, *folder.parents) if (place / ".git").exists()), None)
+    return found or (here if folder.is_relative_to(here) else folder)
 
 
 def show_command(path: Path, *, form: str, as_json: bool) -> None:

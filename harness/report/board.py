@@ -18,15 +18,15 @@ _WORDS = ("model", "task", "metric", "source")
 
 
 def groups(board: Board) -> list[tuple[str, list[Row]]]:
-    """Rows of equal tasks and perturbation under a heading, best first; means over tasks come first."""
-    found: dict[tuple[str, str, str], list[Row]] = {}
+    """Rows of equal run, block, tasks and perturbation under a heading, best first; means over tasks come first."""
+    found: dict[tuple[str, str, str, str], list[Row]] = {}
     for row in board.rows:
-        run = str(board.models[row.model].run)
+        run, block = str(board.models[row.model].run), board.models[row.model].block
         name = row.tasks[0] if len(row.tasks) == 1 else f"{EVERY_TASK} of {len(row.tasks)} tasks ({', '.join(row.tasks)})"
-        found.setdefault((run if len(board.runs) > 1 else "", name, row.perturbation), []).append(row)
+        found.setdefault((run if len(board.runs) > 1 else "", block, name, row.perturbation), []).append(row)
     titled = []
-    for (run, name, perturbation), rows in found.items():
-        title = ", ".join(filter(None, [run, name, "" if perturbation == "clean" else f"under {perturbation}"]))
+    for (run, block, name, perturbation), rows in found.items():
+        title = ", ".join(filter(None, [run, block and f"at {block}", name, "" if perturbation == "clean" else f"under {perturbation}"]))
         about = board.runs[str(board.models[rows[0].model].run)].tasks[rows[0].tasks[0]]
         sign = -1 if about.higher_is_better or len(rows[0].tasks) > 1 else 1
         titled.append((title, sorted(rows, key=lambda row: (sign * row.value, row.id))))

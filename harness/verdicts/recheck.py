@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pydantic import BaseModel
 
 from harness.core.records import Status
 from harness.core.results import RunResults, load_run
@@ -21,7 +22,7 @@ from harness.stats.equivalence import equivalence, rope
 from harness.stats.intervals import wilson
 from harness.verdicts.board_file import Board, Model, Row
 from harness.verdicts.frames import NotTestableError, Scores
-from harness.verdicts.frozen import frozen_value, items_sha256, same
+from harness.verdicts.frozen import block_of, items_sha256, model_entry, row_entry, run_entry, same
 
 LEVEL = 0.9
 """Of the interval that must lie inside the margin: two one-sided tests at 5 %."""
@@ -36,12 +37,14 @@ class KeptRun:
     """A board's run on this disk; read once, each stage's seal checked once."""
 
     def __init__(self, board: Board, name: str, board_dir: Path) -> None:
-        self.entry, self.folder = board.runs[name], board_dir / board.runs[name].path
+        self.name, self.entry, self.folder = name, board.runs[name], board_dir / board.runs[name].path
         self.results: RunResults | None = None
         self.missing = "" if (self.folder / "study.json").is_file() else f"its run is not here: {self.folder}"
         self.damage = ""
         self._seals: dict[str, str] = {}
         self._items: dict[str, str] = {}
+        self._entry_problem: str | None = None
+        self._model_problems: dict[str, str] = {}
         if self.missing:
             return
         try:
@@ -60,6 +63,26 @@ class KeptRun:
             except StoreError as error:
                 return str(error)
         return "" if self._seals[stage] == sealed else f"stage {stage} is another one than the one that was frozen"
+
+    def entry_problem(self) -> str:
+        """What the board says of the run that the run does not."""
+        assert self.results is not None
+        if self._entry_problem is None:
+            unknown = [task for task in self.entry.tasks if task not in self.scores.info]
+            if unknown:
+                return f"the run has no task {unknown[0]}"
+            found = run_entry(self.results, list(self.entry.tasks), path=self.entry.path, item_seed=self.entry.item_seed)
+            self._entry_problem = first_difference(self.entry, found, at=f"runs.{self.name}")
+        return self._entry_problem
+
+    def model_problem(self, name: str, model: Model) -> str:
+        """What the board says of a model that the run does not."""
+        assert self.results is not None
+        if name not in self._model_problems:
+            method = str(model.method)
+            found = model_entry(self.results, self.name, method, block_of(self.results, method))
+            self._model_problems[name] = first_difference(model, found, at=f"models.{name}", unless=_OF_MODELS)
+        return self._model_problems[name]
 
     def items_problem(self, task: str) -> str:
         """Whether a task's items are the frozen ones."""
@@ -86,21 +109,44 @@ def frozen_problem(row: Row, model: Model, kept: KeptRun) -> str:
     stages = {str(stage) for stage in finished["score_stage"]}
     if stages != {trial.score_stage for trial in model.trials}:
         return "the run's students of this method are not those that were frozen"
+    return kept.entry_problem() or kept.model_problem(row.model, model) or _row_problem(row, model, kept)
+
+
+def _row_problem(row: Row, model: Model, kept: KeptRun) -> str:
+    """Which of a row's numbers and words does not follow from the kept samples."""
+    assert kept.results is not None
     try:
-        found = frozen_value(kept.results, kept.scores, str(model.method), row.tasks, row.perturbation)
+        found = row_entry(
+            kept.results, kept.scores, str(model.method), row.tasks, row.perturbation, name=row.id, model=row.model, margin=row.margin
+        )
     except (NotTestableError, SpecError) as error:
         return f"the kept samples have no score for it: {error}"
-    numbers = [
-        ("value", row.value, found.value),
-        ("interval", row.interval[0], found.interval[0]),
-        ("interval", row.interval[1], found.interval[1]),
-        ("n", row.n, found.n),
-        ("seeds", row.seeds, found.seeds),
-    ]
-    for name, written, recomputed in numbers:
-        if not same(written, recomputed):
-            return f"{name} is written as {written:g}, the kept samples give {recomputed:.6g}"
-    return ""
+    return first_difference(row, found)
+
+
+def first_difference(written: BaseModel, found: BaseModel, *, at: str = "", unless: frozenset[str] = frozenset()) -> str:
+    """The first field of a board's entry that is not what the run gives, named with its place under `at`; nothing if there is none.
+
+    Args:
+        unless: fields that a run does not say.
+    """
+    return _difference(written.model_dump(mode="json", exclude=set(unless)), found.model_dump(mode="json", exclude=set(unless)), at)
+
+
+def _difference(written: Any, found: Any, at: str) -> str:
+    if isinstance(written, dict) and isinstance(found, dict):
+        parts = [(f"{at}.{key}" if at else str(key), written.get(key), found.get(key)) for key in dict.fromkeys([*written, *found])]
+    elif isinstance(written, list) and isinstance(found, list) and len(written) == len(found):
+        parts = [(f"{at}[{place}]", *pair) for place, pair in enumerate(zip(written, found, strict=True))]
+    elif written == found or (isinstance(written, int | float) and isinstance(found, int | float) and same(written, found)):
+        return ""
+    else:
+        return f"{at} is written as {_shown(written)}, the run gives {_shown(found)}"
+    return next(filter(None, (_difference(first, second, place) for place, first, second in parts)), "")
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else str(value)
 
 
 @dataclass(frozen=True)

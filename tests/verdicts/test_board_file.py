@@ -19,7 +19,7 @@ TEXT = f"""\
 board: toy
 schema_version: 1
 models:
-  base: {{source: "file:tiny", run: toy, method: base,
+  base: {{source: "file:tiny", weights_sha256: "{SHA}", run: toy, method: base,
     trials: [{{trial: base-0, seed: 0, train_stage: a, score_stage: b, sealed: "{SHA}"}}]}}
   small: {{source: "hub:org/small"}}
 runs:
@@ -68,6 +68,9 @@ def test_a_board_reads_back_as_it_was_written(tmp_path: Path) -> None:
         ("source: card}", "source: cart}", 24, "'card'"),
         ("id: small/piqa", "id: base/letters", 24, "another row has this id"),
         ("margin: 0.05", "margin: 0", 20, "greater than 0"),
+        ("margin: 0.05", "margin: 0.4", 20, "less than or equal to 0.1"),
+        (f'weights_sha256: "{SHA}", run', "run", 4, "needs the sha256 of its untrained weights"),
+        ("run: toy, method", "run: toy, trained: true, method", 5, "a trained student needs the sha256"),
         ("schema_version: 1", "schema_version: 2", 2, "1"),
         ("title: card", 'title: "https://example.org"', 22, "no web address"),
         ("study: toy", "study: [", 9, "not valid YAML"),
@@ -98,12 +101,12 @@ def test_every_committed_board_is_sound(path: Path) -> None:
         assert (path.parent / run.path / "study.json").is_file()
     for row in board.published:
         assert row.rescoring is None or row.rescoring.differs_in
-
-
-def test_tables_rank_and_escape(tmp_path: Path) -> None:
     for source in board.sources.values():
         assert "index" not in source.read_in, "a place that no reader can look up"
         assert "commit" in source.read_in or "revision not known" in source.read_in
+
+
+def test_tables_rank_and_escape(tmp_path: Path) -> None:
     content = yaml.safe_load(TEXT)
     worse = content["rows"][0] | {"id": "other/letters", "model": "a|<b>_", "value": 0.45}
     content["models"]["a|<b>_"] = content["models"]["base"]
