@@ -20,8 +20,8 @@ STOPPED = 130
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 EXIT_CODES = (
     "Exit codes: 0 done, 1 other error, 2 wrong study, name or option, 3 a model or data source cannot be had, "
-    "4 run folder in use, damaged or full, 5 a stage failed (the rest is kept), 6 a leaderboard row differs, 130 stopped by Ctrl-C, "
-    "SIGTERM or a closed terminal."
+    "4 run folder in use, damaged or full, 5 a stage failed (the rest is kept), 6 a leaderboard row differs, 7 no row of a "
+    "leaderboard could be checked, 130 stopped by Ctrl-C, SIGTERM or a closed terminal."
 )
 app = typer.Typer(
     name="selfteach",
@@ -528,7 +528,8 @@ def leaderboard_show(
     "  selfteach leaderboard reproduce results/leaderboards/published.yaml --json\n\n"
     "Each row is recomputed from its kept samples, then its students are scored again where their weights are here or can be fetched. "
     "Called again it goes on where it was. docs/leaderboards.md says what the verdicts mean. "
-    "Exit code 0: nothing differs (rows may be undecided, or not runnable here). 6: a row differs. 2: a mistake in the file or an option. "
+    "Exit code 0: nothing differs (rows may be undecided, or not runnable here). 6: a row differs. 7: no row at all could be checked, "
+    "such as where the run's folder is not here. 2: a mistake in the file or an option. "
     "4: no row differs, but a file of a run was changed on which none rests (without --rows).",
 )
 def leaderboard_reproduce(
@@ -545,10 +546,11 @@ def leaderboard_reproduce(
     as_json: JsonOption = False,
 ) -> None:
     """Recompute and re-score a frozen leaderboard; each row is reproduced, differs, is undecided, or cannot run here (and why)."""
-    from harness.cli.leaderboard import DIFFERS_EXIT, reproduce_command
+    from harness.cli.leaderboard import reproduce_command
 
-    if not reproduce_command(board, rows=rows, runs=runs, train=train, limit_seeds=limit_seeds, student=student, as_json=as_json):
-        raise typer.Exit(DIFFERS_EXIT)
+    code = reproduce_command(board, rows=rows, runs=runs, train=train, limit_seeds=limit_seeds, student=student, as_json=as_json)
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command(epilog="Example:\n\n  selfteach doctor")

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 DIFFERS_EXIT = 6
 """Something on the leaderboard is not what it was."""
-_STYLES = {"reproduced": "green", "differs": "bold red", "undecided": "yellow"}
+NOTHING_CHECKED_EXIT = 7
+"""No row could be scored again, nor recomputed from kept files."""
+_STYLES = {"reproduced": "green", "reproduced in part": "yellow", "differs": "bold red", "undecided": "yellow"}
 
 
 def build_command(places: Sequence[str], *, out: Path, margin: float, force: bool, partial: bool, unpublished: bool, as_json: bool) -> None:
@@ -130,8 +132,8 @@ def _print(writer: Console, board: Board) -> None:
 
 def reproduce_command(
     path: Path, *, rows: str | None, runs: Path, train: bool, limit_seeds: int | None, student: Path | None, as_json: bool
-) -> bool:
-    """Reproduces a frozen leaderboard and prints what became of each row; whether nothing differs.
+) -> int:
+    """Reproduces a frozen leaderboard and prints what became of each row; the exit code, which docs/leaderboards.md explains.
 
     Rows that rest on a changed file differ; the others are reproduced, and every changed stage of their runs is told.
 
@@ -139,7 +141,7 @@ def reproduce_command(
         SpecError: the file has a mistake, or no row has such an id.
         StoreError: raised after printing, where all rows were asked for and none differs, if any stage of a run was changed all the same.
     """
-    from harness.study.reproduce import VERDICTS, Options, reproduce
+    from harness.study.reproduce import CHECKS, UNCHECKED, VERDICTS, Options, reproduce
 
     board = load_board(path)
     chosen = [row for row in board.every if rows is None or fnmatch.fnmatchcase(row.id, rows)]
@@ -152,11 +154,14 @@ def reproduce_command(
         found = reproduce(board, path.parent, chosen, options, console=console(stderr=True), report=report)
     results = found.rows
     counts = {verdict: sum(result.verdict == verdict for result in results) for verdict in VERDICTS}
+    checks = {check: sum(result.checked == check for result in results) for check in CHECKS}
     if as_json:
         changed = {str(folder): stages for folder, stages in found.damaged.items()}
-        print_json({"board": board.board, "counts": counts, "changed": changed, "rows": [result.as_json() for result in results]})
+        print_json(
+            {"board": board.board, "counts": counts, "checks": checks, "changed": changed, "rows": [result.as_json() for result in results]}
+        )
     else:
-        _print_results(console(), results, counts)
+        _print_results(console(), results, counts, checks)
         for problem in (problem for stages in found.damaged.values() for problem in stages.values()):
             say(console(), f"changed: {problem}", style="bold red")
     if found.damaged:
@@ -164,7 +169,9 @@ def reproduce_command(
         if rows is None and not counts["differs"]:
             raise StoreError(told)
         say(console(stderr=True), f"selfteach: warning: {told}")
-    return counts["differs"] == 0
+    if counts["differs"]:
+        return DIFFERS_EXIT
+    return NOTHING_CHECKED_EXIT if checks[UNCHECKED] == len(results) else 0
 
 
 @contextlib.contextmanager
@@ -182,7 +189,7 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
         yield lambda label, done, total: progress.update(bar, description=visible(label), completed=done, total=total)
 
 
-def _print_results(writer: Console, results: Sequence[RowResult], counts: dict[str, int]) -> None:
+def _print_results(writer: Console, results: Sequence[RowResult], counts: dict[str, int], checks: dict[str, int]) -> None:
     columns = ("row", "frozen", "from its files", "scored again", "same scores", "verdict")
     print_table(writer, "", columns, [_cells(result) for result in results], right=("frozen", "scored again"))
     writer.print()
@@ -195,7 +202,9 @@ def _print_results(writer: Console, results: Sequence[RowResult], counts: dict[s
     recomputed = sum(bool(result.recomputed) for result in results)
     kept = sum(result.recomputed is not None for result in results)
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    scored, files_only, unchecked = checks.values()
     say(writer, f"\n{len(results)} rows: {told}; {recomputed} of {kept} with kept samples follow from them to the digit")
+    say(writer, f"{scored} scored again, {files_only} only recomputed from kept files, {unchecked} not checked at all")
 
 
 def _cells(result: RowResult) -> tuple[object, ...]:

@@ -71,12 +71,15 @@ def untrained_folder(source: str, expected: str | None, student: Path | None) ->
     """
     from harness.models.sources import resolve, weights_hash
 
-    local = source.startswith("file:")
-    if local and student is None and not Path(source.removeprefix("file:")).is_dir():
-        raise SourceError(f"the student was a local folder, {source}; name it with --student FOLDER")
+    local, named_here = source.startswith("file:"), Path(source.removeprefix("file:")).expanduser()
+    elsewhere = SourceError(f"the student was a local folder, {source}; name it with --student FOLDER")
+    if local and student is None and not named_here.exists():
+        raise elsewhere
     folder = student if local and student is not None else resolve(source, quiet=True)
     found = weights_hash(folder)
     if expected is not None and found != expected:
+        if local and student is None and not named_here.is_absolute():  # a published run has the last part of its path only
+            raise elsewhere
         named = folder if local else source
         return folder, f"the untrained weights of {named} are other ones: sha256 {found[:12]}..., frozen were {expected[:12]}..."
     return folder, ""
