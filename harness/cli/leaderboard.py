@@ -13,25 +13,32 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from harness.cli.text import console, print_json, print_table, say, told_damage
-from harness.core.results import find_run, load_run
+from harness.core.published import is_published
+from harness.core.results import RunResults, find_run, load_run
 from harness.core.store import RunStore, write_text
 from harness.errors import SpecError, StoreError
 from harness.report import board as tables
-from harness.verdicts.board_file import Board, dump_board, load_board
+from harness.report.text import visible
+from harness.verdicts.board_file import MOST_MARGIN, Board, dump_board, load_board
 
 if TYPE_CHECKING:
     from harness.study.reproduce import RowResult
 
 DIFFERS_EXIT = 6
 """Something on the leaderboard is not what it was."""
-_STYLES = {"reproduced": "green", "differs": "bold red", "undecided": "yellow"}
+NOTHING_CHECKED_EXIT = 7
+"""No row could be scored again, nor recomputed from kept files."""
+_STYLES = {"reproduced": "green", "reproduced in part": "yellow", "differs": "bold red", "undecided": "yellow"}
 
 
-def build_command(places: Sequence[str], *, out: Path, margin: float, force: bool, as_json: bool) -> None:
+def build_command(places: Sequence[str], *, out: Path, margin: float, force: bool, partial: bool, unpublished: bool, as_json: bool) -> None:
     """Freezes the runs' scores into `out`.
 
+    Args:
+        partial: accept runs that are not finished.
+        unpublished: accept runs that are not published, or lie outside the repository that `out` is in.
     Raises:
-        SpecError: no such run, nothing scored, or `out` exists.
+        SpecError: no such run, one that is not accepted, nothing scored, or `out` exists.
         StoreError: a stage is damaged.
     """
     from harness.study.stage import score_seed
@@ -39,25 +46,67 @@ def build_command(places: Sequence[str], *, out: Path, margin: float, force: boo
 
     if out.exists() and not force:
         raise SpecError("expected a file that does not exist yet (--force replaces it)", key="--out", value=str(out))
-    if not 0 < margin < 1:
-        raise SpecError("expected a number between 0 and 1", key="--margin", value=margin)
+    if not 0 < margin <= MOST_MARGIN:
+        raise SpecError(f"expected a number above 0, up to {MOST_MARGIN:g}", key="--margin", value=margin)
     results = [load_run(find_run(place)) for place in places]
     for run in results:
+        if not partial:
+            _refuse_unfinished(run)
+        if not unpublished:
+            _refuse_unpublished(run, out)
         store = RunStore(run.run_dir)
         for stage in dict.fromkeys(run.trials.loc[run.trials["status"] == "finished", "score_stage"]):
             store.verify(str(stage))
-    board = freeze(results, out=out, margin=margin, item_seed=score_seed())
+    frozen = freeze(results, out=out, margin=margin, item_seed=score_seed())
+    board = frozen.board
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, dump_board(board))
     if as_json:
-        print_json({"out": str(out), "rows": len(board.rows), "models": len(board.models)})
+        print_json({"out": str(out), "rows": len(board.rows), "models": len(board.models), "left_out": frozen.left_out})
         return
     writer = console()
     _print(writer, board)
+    for told in frozen.left_out:
+        say(writer, f"left out: {told}")
     say(writer, f"{out}: {len(board.rows)} rows of {len(board.models)} models")
-    for run in results:
-        if "runs" in run.run_dir.parts:
-            say(writer, f"note: {run.run_dir} is not kept by git; build from its published copy, so that others can reproduce")
+
+
+def _refuse_unfinished(run: RunResults) -> None:
+    waiting = run.trials[run.trials["status"] != "finished"]
+    if len(waiting) == 0:
+        return
+    first = f"{waiting.iloc[0]['trial_id']}: {waiting.iloc[0]['status']}"
+    raise SpecError(
+        f"the run is not finished: {len(waiting)} of {len(run.trials)} students have no scores ({first}, ...); "
+        "finish it, or freeze what there is with --partial",
+        key="RUN",
+        value=str(run.run_dir),
+    )
+
+
+def _refuse_unpublished(run: RunResults, out: Path) -> None:
+    if not is_published(run.study):
+        raise SpecError(
+            "the run is not published, so nobody else could check the rows; `selfteach publish` it and build from that folder "
+            "(--unpublished: for this machine alone)",
+            key="RUN",
+            value=str(run.run_dir),
+        )
+    place = _repository(out.absolute().parent)
+    if not run.run_dir.resolve().is_relative_to(place):
+        raise SpecError(
+            f"the run lies outside {place}, so the file could name it by a path of this machine only; copy it there "
+            "(--unpublished: for this machine alone)",
+            key="RUN",
+            value=str(run.run_dir),
+        )
+
+
+def _repository(folder: Path) -> Path:
+    """The git repository that a folder is, or will be, in; without one the working folder, or the folder itself where that is elsewhere."""
+    folder, here = folder.resolve(), Path.cwd().resolve()
+    found = next((place for place in (folder, *folder.parents) if (place / ".git").exists()), None)
+    return found or (here if folder.is_relative_to(here) else folder)
 
 
 def show_command(path: Path, *, form: str, as_json: bool) -> None:
@@ -83,8 +132,8 @@ def _print(writer: Console, board: Board) -> None:
 
 def reproduce_command(
     path: Path, *, rows: str | None, runs: Path, train: bool, limit_seeds: int | None, student: Path | None, as_json: bool
-) -> bool:
-    """Reproduces a frozen leaderboard and prints what became of each row; whether nothing differs.
+) -> int:
+    """Reproduces a frozen leaderboard and prints what became of each row; the exit code, which docs/leaderboards.md explains.
 
     Rows that rest on a changed file differ; the others are reproduced, and every changed stage of their runs is told.
 
@@ -92,7 +141,7 @@ def reproduce_command(
         SpecError: the file has a mistake, or no row has such an id.
         StoreError: raised after printing, where all rows were asked for and none differs, if any stage of a run was changed all the same.
     """
-    from harness.study.reproduce import VERDICTS, Options, reproduce
+    from harness.study.reproduce import CHECKS, UNCHECKED, VERDICTS, Options, reproduce
 
     board = load_board(path)
     chosen = [row for row in board.every if rows is None or fnmatch.fnmatchcase(row.id, rows)]
@@ -105,11 +154,14 @@ def reproduce_command(
         found = reproduce(board, path.parent, chosen, options, console=console(stderr=True), report=report)
     results = found.rows
     counts = {verdict: sum(result.verdict == verdict for result in results) for verdict in VERDICTS}
+    checks = {check: sum(result.checked == check for result in results) for check in CHECKS}
     if as_json:
         changed = {str(folder): stages for folder, stages in found.damaged.items()}
-        print_json({"board": board.board, "counts": counts, "changed": changed, "rows": [result.as_json() for result in results]})
+        print_json(
+            {"board": board.board, "counts": counts, "checks": checks, "changed": changed, "rows": [result.as_json() for result in results]}
+        )
     else:
-        _print_results(console(), results, counts)
+        _print_results(console(), results, counts, checks)
         for problem in (problem for stages in found.damaged.values() for problem in stages.values()):
             say(console(), f"changed: {problem}", style="bold red")
     if found.damaged:
@@ -117,19 +169,27 @@ def reproduce_command(
         if rows is None and not counts["differs"]:
             raise StoreError(told)
         say(console(stderr=True), f"selfteach: warning: {told}")
-    return counts["differs"] == 0
+    if counts["differs"]:
+        return DIFFERS_EXIT
+    return NOTHING_CHECKED_EXIT if checks[UNCHECKED] == len(results) else 0
 
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
     writer = console(stderr=True)
-    columns = (TextColumn("scoring {task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("items"), TimeRemainingColumn())
+    columns = (
+        TextColumn("scoring {task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("items"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=writer, transient=True, disable=not writer.is_terminal) as progress:
         bar = progress.add_task("", total=None)
-        yield lambda label, done, total: progress.update(bar, description=label, completed=done, total=total)
+        yield lambda label, done, total: progress.update(bar, description=visible(label), completed=done, total=total)
 
 
-def _print_results(writer: Console, results: Sequence[RowResult], counts: dict[str, int]) -> None:
+def _print_results(writer: Console, results: Sequence[RowResult], counts: dict[str, int], checks: dict[str, int]) -> None:
     columns = ("row", "frozen", "from its files", "scored again", "same scores", "verdict")
     print_table(writer, "", columns, [_cells(result) for result in results], right=("frozen", "scored again"))
     writer.print()
@@ -142,7 +202,9 @@ def _print_results(writer: Console, results: Sequence[RowResult], counts: dict[s
     recomputed = sum(bool(result.recomputed) for result in results)
     kept = sum(result.recomputed is not None for result in results)
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    scored, files_only, unchecked = checks.values()
     say(writer, f"\n{len(results)} rows: {told}; {recomputed} of {kept} with kept samples follow from them to the digit")
+    say(writer, f"{scored} scored again, {files_only} only recomputed from kept files, {unchecked} not checked at all")
 
 
 def _cells(result: RowResult) -> tuple[object, ...]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from harness.core.records import CLEAN, Status
 from harness.core.suite_spec import SuiteSpec
 from harness.errors import SelfteachError
 from harness.stats.clustered import mean_t
-from harness.stats.equivalence import rope
 from harness.study import rescore
 from harness.verdicts.board_file import PublishedRow, Rescoring
-from harness.verdicts.recheck import LEVEL, Agreement
+from harness.verdicts.recheck import LEVEL, Agreement, verdict_of
 
 Outcome = tuple[str, str, bool | None, Agreement | None]
 
@@ -25,12 +25,8 @@ def reproduce_published(row: PublishedRow, student: Path | None, report: Callabl
         return "cannot run here", "no model or task here stands in for it; settings of the source: see `sources`", None, None
     try:
         folder, _ = rescore.untrained_folder(row.rescoring.source, None, student)
-        from harness.models.sources import weights_hash
-
-        samples = rescore.score_again(
-            folder, weights_hash(folder), _wanted(row.rescoring), trained=False, student=None,
-            progress=lambda done, total: report(row.id, done, total),
-        )  # fmt: skip
+        found = rescore.FoundStudent(folder, trained=False)
+        samples = rescore.score_again(found, _wanted(row.rescoring), progress=lambda done, total: report(row.id, done, total))
     except SelfteachError as error:
         return "cannot run here", rescore.why_not(error), None, None
     return _tested(row, row.rescoring, samples)
@@ -44,22 +40,30 @@ def _wanted(rescoring: Rescoring) -> rescore.Wanted:
 
 
 def _tested(row: PublishedRow, rescoring: Rescoring, samples: pd.DataFrame) -> Outcome:
-    """The interval covers the draw of items; the published number is taken as exact, for its own items are the same or a superset."""
-    mine = samples[(samples["metric"] == rescoring.metric) & (samples["perturbation"] == CLEAN) & (samples["status"] == Status.SCORED)]
-    if mine["cluster"].nunique() < 2:
-        return "cannot run here", f"fewer than 2 items of {rescoring.task} have a score", None, None
-    found = mean_t(mine["value"].to_numpy(dtype=float) - row.value, clusters_N=mine["cluster"].to_numpy(dtype=str), level=LEVEL)
-    decided = rope(found.interval, (-rescoring.margin, rescoring.margin))
-    verdict = {"practically equal": "reproduced", "practically different": "differs", "undecided": "undecided"}[decided]
-    low, high = found.interval
+    """The interval covers the draw of items; the published number is taken as exact, for its own items are the same or a superset.
+
+    An item without a score counts once as wrong and once as right, and the interval covers both.
+    """
+    mine = samples[(samples["metric"] == rescoring.metric) & (samples["perturbation"] == CLEAN)]
+    scored_N = (mine["status"] == Status.SCORED).to_numpy() & mine["value"].notna().to_numpy()
+    if mine["cluster"][scored_N].nunique() < 2:
+        return "cannot run here", f"fewer than 2 of {len(mine)} items of {rescoring.task} have a score", None, None
+    values_N = mine["value"].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
+    clusters_N = mine["cluster"].to_numpy(dtype=str)
+    low, high = (
+        mean_t(np.where(scored_N, values_N, worst) - row.value, clusters_N=clusters_N, level=LEVEL) for worst in (0.0, 1.0)
+    )  # fmt: skip
+    interval, lost = (low.interval[0], high.interval[1]), int((~scored_N).sum())
+    new = float(values_N[scored_N].mean())
+    verdict = verdict_of(interval, rescoring.margin)
     told = (
-        f"{len(mine)} items here: {row.value + found.estimate:.4f}; difference {found.estimate:+.4f}, "
-        f"90 % interval {low:+.4f} to {high:+.4f}, margin ±{rescoring.margin:g}"
+        f"{len(mine) - lost} of {len(mine)} items have a score here: {new:.4f}; difference {new - row.value:+.4f}, "
+        f"90 % interval {interval[0]:+.4f} to {interval[1]:+.4f}, margin ±{rescoring.margin:g}"
     )
+    if lost:
+        told += f"; the {lost} without a score count as wrong at its low end and as right at its high end"
     if rescoring.differs_in:
         told += f"; unlike the source: {'; '.join(rescoring.differs_in)}"
-    p_value = max(found.p_greater(-rescoring.margin), found.p_less(rescoring.margin))
-    numbers = Agreement(
-        row.value, row.value + found.estimate, found.estimate, found.interval, p_value, 0, 0, (0.0, 1.0), 0, 1, verdict
-    )  # fmt: skip
+    p_value = max(low.p_greater(-rescoring.margin), high.p_less(rescoring.margin))
+    numbers = Agreement(row.value, new, new - row.value, interval, p_value, 0, 0, (0.0, 1.0), lost, 1, verdict)
     return verdict, told, None, numbers

@@ -13,15 +13,20 @@ import pandas as pd
 from rich.console import Console
 
 from harness.core import provenance
-from harness.errors import SelfteachError, SourceError
+from harness.core.spec import MethodSpec, StudySpec
+from harness.errors import EngineError, SelfteachError, SourceError
 from harness.study import rescore
 from harness.study.cited import reproduce_published
+from harness.study.fingerprint import method_of
+from harness.study.plan import local_setting
 from harness.study.retrain import Retrained, seconds_to_train, train_again
 from harness.verdicts.board_file import Board, Model, PublishedRow, Row, Trial
-from harness.verdicts.recheck import Agreement, KeptRun, OtherItemsError, agreement, frozen_problem
+from harness.verdicts.recheck import Agreement, KeptRun, OtherItemsError, agreement, frozen_problem, verdict_of
 
-REPRODUCED, DIFFERS, CANNOT, UNDECIDED = "reproduced", "differs", "cannot run here", "undecided"
-VERDICTS = (REPRODUCED, UNDECIDED, CANNOT, DIFFERS)
+REPRODUCED, IN_PART, DIFFERS, CANNOT, UNDECIDED = "reproduced", "reproduced in part", "differs", "cannot run here", "undecided"
+VERDICTS = (REPRODUCED, IN_PART, UNDECIDED, CANNOT, DIFFERS)
+SCORED, RECOMPUTED, UNCHECKED = "scored again", "recomputed", "not checked"
+CHECKS = (SCORED, RECOMPUTED, UNCHECKED)
 Report = Callable[[str, int, int], None]
 
 
@@ -54,9 +59,16 @@ class RowResult:
     agreement: Agreement | None = None
     students: str = ""
 
+    @property
+    def checked(self) -> str:
+        """What was done about it here: one of CHECKS."""
+        if self.agreement is not None:
+            return SCORED
+        return UNCHECKED if self.recomputed is None else RECOMPUTED
+
     def as_json(self) -> dict[str, Any]:
         """For --json."""
-        return asdict(self)
+        return asdict(self) | {"checked": self.checked}
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,7 @@ class _Scored:
     why_not: str = ""
     differs: str = ""
     same_weights: bool = True
+    same_setting: bool = False
     note: str = ""
 
 
@@ -124,23 +137,35 @@ def _judged(row: Row, model: Model, kept: KeptRun, problem: str | None, scored: 
     pairs = [(samples[samples["seed"] == trial.seed], scored.samples[trial.trial]) for trial in chosen]
     metrics = {task: kept.entry.tasks[task].metric for task in row.tasks}
     try:
-        found = agreement(row, pairs, metrics, same_weights=scored.same_weights)
+        found = agreement(row, pairs, metrics, same_weights=scored.same_weights, same_setting=scored.same_setting)
     except OtherItemsError as error:
         return RowResult(row.id, row.value, DIFFERS, str(error), True)
     students = f"{len(chosen)} of {len(model.trials)} students" if len(model.trials) > 1 else ""
-    return RowResult(row.id, row.value, found.verdict, _why(found, row, scored), True, found, students)
+    verdict = IN_PART if found.verdict == REPRODUCED and len(chosen) < len(model.trials) else found.verdict
+    return RowResult(
+        row.id, row.value, verdict, _why(found, row, scored, students if len(chosen) < len(model.trials) else ""), True, found, students
+    )
 
 
-def _why(found: Agreement, row: Row, scored: _Scored) -> str:
+def _why(found: Agreement, row: Row, scored: _Scored, only: str) -> str:
+    low, high = found.interval
+    within = {REPRODUCED: "inside", DIFFERS: "outside", UNDECIDED: "not inside"}[verdict_of(found.interval, row.margin)]
+    measured = f"difference {found.difference:+.4f}, 90 % interval {low:+.4f} to {high:+.4f}, {within} the margin of ±{row.margin:g}"
     if found.same == found.paired and not found.lost:
         told = f"all {found.paired} scores are the frozen ones"
+    elif found.verdict == DIFFERS != verdict_of(found.interval, row.margin):
+        told = (
+            f"{found.paired - found.same} of {found.paired} scores are not the frozen ones, although weights, device, number format, "
+            f"threads, processor and versions are the same ({measured})"
+        )
     else:
-        low, high = found.interval
-        within = {REPRODUCED: "inside", DIFFERS: "outside", UNDECIDED: "not inside"}[found.verdict]
-        told = f"difference {found.difference:+.4f}, 90 % interval {low:+.4f} to {high:+.4f}, {within} the margin of ±{row.margin:g}"
-        if found.verdict == UNDECIDED:
-            told += "; too few items to show either"
-    return "; ".join(filter(None, [told, scored.note, scored.why_not]))
+        told = measured + ("; too few items, or too many without a score, to show either" if found.verdict == UNDECIDED else "")
+    if found.lost:
+        told += (
+            f"; {found.lost} of {found.paired + found.lost} cells have a score in one of both only, and count at their worst value; "
+            f"of the others {found.same} of {found.paired} are equal"
+        )
+    return "; ".join(filter(None, [only and f"only {only} scored", told, scored.note, scored.why_not]))
 
 
 class _Scorer:
@@ -161,6 +186,9 @@ class _Scorer:
             for run, names in by_run.items():
                 self._train(run, names, found)
         for name in models:
+            if found[name].samples:
+                engine, found[name].same_setting = self._setting(self.board.models[name])
+                found[name].note = "; ".join(filter(None, [engine, found[name].note]))
             self._say_what_is_missing(name, found[name])
         return found
 
@@ -175,35 +203,86 @@ class _Scorer:
         model, scored = self.board.models[name], _Scored()
         for trial in self._trials(name):
             try:
-                folder, weights = self._weights(model, trial, scored)
-                if folder is not None:
-                    scored.samples[trial.trial] = rescore.score_again(
-                        folder, weights, self._wanted(model, trial), trained=model.trained, student=self.options.student,
-                        progress=partial(self.report, trial.trial),
-                    )  # fmt: skip
+                found = self._found(model, trial, scored)
+                if found is not None:
+                    wanted = self._wanted(model, trial)
+                    scored.samples[trial.trial] = rescore.score_again(found, wanted, progress=partial(self.report, trial.trial))
             except SelfteachError as error:
                 scored.why_not = rescore.why_not(error)
                 if isinstance(error, SourceError):
                     scored.why_not += _remedy(model.source)
         return scored
 
-    def _weights(self, model: Model, trial: Trial, scored: _Scored) -> tuple[Path | None, str]:
+    def _found(self, model: Model, trial: Trial, scored: _Scored) -> rescore.FoundStudent | None:
+        """A student's weights and those that its adapters belong to, both being the frozen ones; None where they are not here."""
         if not model.trained:
-            folder, scored.differs = rescore.untrained_folder(model.source, model.weights_sha256, self.options.student)
-            return (None if scored.differs else folder), str(model.weights_sha256)
+            folder, scored.differs = self._untrained(model)
+            return None if scored.differs else rescore.FoundStudent(folder, trained=False)
         if trial.weights_sha256 is None:
-            return None, ""
-        return rescore.intact(self.folders.get(trial.weights_sha256, []), trial.weights_sha256), trial.weights_sha256
+            return None
+        trained = rescore.intact(self.folders.get(trial.weights_sha256, []), trial.weights_sha256)
+        if trained is None:
+            return None
+        base, problem = rescore.base_folder(trained, model.weights_sha256, self.options.student)
+        self._refuse_another(model, problem)
+        scored.differs = scored.differs or problem
+        return None if problem else rescore.FoundStudent(trained, trained=True, base=base)
+
+    def _untrained(self, model: Model) -> tuple[Path, str]:
+        """As rescore.untrained_folder, of the student that a model started from."""
+        source = self._study(model).student_of(self._method(model)).model
+        found = rescore.untrained_folder(source, model.weights_sha256, self.options.student)
+        self._refuse_another(model, found[1])
+        return found
+
+    def _refuse_another(self, model: Model, differs: str) -> None:
+        """Of several local students of a board --student is one: it says nothing about the others.
+
+        Raises:
+            SourceError: it is another one's.
+        """
+        if differs and self.options.student is not None:
+            from harness.models.sources import weights_hash
+
+            given = weights_hash(self.options.student)
+            if any(other.weights_sha256 == given for other in self.board.models.values()):
+                raise SourceError(
+                    f"--student names another student of this leaderboard; name the folder of {model.source} in a call of its own"
+                )
+
+    def _setting(self, model: Model) -> tuple[str, bool]:
+        """What to say of an engine that is another one than the frozen, and whether everything that scores may depend on is as it was."""
+        kept, study = self.kept[str(model.run)], self._study(model)
+        assert kept.results is not None
+        entry, recorded = kept.entry, kept.results.study["provenance"].get("machine") or {}
+        try:
+            engine = rescore.engine_version(study.student_of(self._method(model)).engine)
+        except EngineError:
+            return "", False
+        note = "" if engine == model.engine else f"scored by {engine}, frozen by {model.engine}"
+        here = asdict(local_setting(entry.threads)), provenance.versions(), provenance.machine()["processor"]
+        then = {"device": entry.device, "precision": entry.precision, "threads": entry.threads}, entry.versions, recorded.get("processor")
+        return note, not note and here == then
+
+    def _study(self, model: Model) -> StudySpec:
+        results = self.kept[str(model.run)].results
+        assert results is not None
+        return rescore.study_of(results.study)
+
+    def _method(self, model: Model) -> MethodSpec:
+        return method_of(self._study(model), str(model.method))
 
     def _wanted(self, model: Model, trial: Trial) -> rescore.Wanted:
-        run = self.kept[str(model.run)]
-        assert run.results is not None
-        study = rescore.study_of(run.results.study)
-        return rescore.Wanted(tuple(study.suites), tuple(study.perturbations), run.entry.item_seed, run.entry.threads, trial.seed)
+        study, entry = self._study(model), self.kept[str(model.run)].entry
+        engine = study.student_of(self._method(model)).engine
+        return rescore.Wanted(tuple(study.suites), tuple(study.perturbations), entry.item_seed, entry.threads, trial.seed, engine)
 
     def _train(self, run: str, names: list[str], found: dict[str, _Scored]) -> None:
         kept = self.kept[run]
         assert kept.results is not None
+        names = [name for name in names if self._may_train(self.board.models[name], found[name])]
+        if not names:
+            return
         wanted = {str(self.board.models[name].method): (self.board.models[name], self._missing(name, found[name])) for name in names}
         trained, problem = train_again(kept.results, wanted, runs=self.options.runs, student=self.options.student, console=self.console)
         for name in names:
@@ -212,6 +291,16 @@ class _Scorer:
             scored.samples |= {trial: student.samples for trial, student in mine.items()}
             scored.why_not = problem
             _note_other_weights(scored, mine, kept)
+
+    def _may_train(self, model: Model, scored: _Scored) -> bool:
+        """Whether the untrained student is here and the frozen one; says so where it is not."""
+        try:
+            _, problem = self._untrained(model)
+        except SelfteachError as error:
+            scored.why_not = rescore.why_not(error)
+            return False
+        scored.differs = scored.differs or problem
+        return not scored.differs
 
     def _say_what_is_missing(self, name: str, scored: _Scored) -> None:
         model, missing = self.board.models[name], self._missing(name, scored)

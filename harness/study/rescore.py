@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -22,6 +22,9 @@ from harness.core.store import META, RunStore, file_sha256
 from harness.core.suite_spec import SuiteSpec
 from harness.errors import SelfteachError, SourceError, StoreError
 
+if TYPE_CHECKING:
+    from harness.models.engines.base import EngineName
+
 Progress = Callable[[int, int], None]
 _RECORDED_APART = ("plan", "tasks", "provenance")
 _CODE = ("harness.core", "harness.instructions", "harness.models", "harness.scoring")
@@ -29,13 +32,28 @@ _CODE = ("harness.core", "harness.instructions", "harness.models", "harness.scor
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a student is scored on, as its study scored it."""
+    """What a student is scored on and by which engine, as its study scored it."""
 
     suites: tuple[SuiteSpec, ...]
     perturbations: tuple[PerturbationSpec, ...]
     seed: int
     threads: int
     training_seed: int = 0
+    engine: EngineName = "transformers"
+
+
+@dataclass(frozen=True)
+class FoundStudent:
+    """Where a student's weights are here.
+
+    Attributes:
+        folder: an untrained model's folder, or one written by `Student.save`.
+        base: the folder of the untrained model that a trained student's adapters belong to; None where the folder holds all weights.
+    """
+
+    folder: Path
+    trained: bool
+    base: Path | None = None
 
 
 def study_of(record: dict[str, Any]) -> StudySpec:
@@ -53,16 +71,36 @@ def untrained_folder(source: str, expected: str | None, student: Path | None) ->
     """
     from harness.models.sources import resolve, weights_hash
 
-    if source.startswith("file:"):
-        if student is None:
-            raise SourceError(f"the student was a local folder, {source}; name it with --student FOLDER")
-        folder = student
-    else:
-        folder = resolve(source, quiet=True)
+    local, named_here = source.startswith("file:"), Path(source.removeprefix("file:")).expanduser()
+    elsewhere = SourceError(f"the student was a local folder, {source}; name it with --student FOLDER")
+    if local and student is None and not named_here.exists():
+        raise elsewhere
+    folder = student if local and student is not None else resolve(source, quiet=True)
     found = weights_hash(folder)
     if expected is not None and found != expected:
-        return folder, f"the weights of {source} are other ones: sha256 {found[:12]}..., frozen were {expected[:12]}..."
+        if local and student is None and not named_here.is_absolute():  # a published run has the last part of its path only
+            raise elsewhere
+        named = folder if local else source
+        return folder, f"the untrained weights of {named} are other ones: sha256 {found[:12]}..., frozen were {expected[:12]}..."
     return folder, ""
+
+
+def base_folder(folder: Path, expected: str | None, student: Path | None) -> tuple[Path | None, str]:
+    """As `untrained_folder`, of the model that a trained student's adapters belong to; None for a student that has all weights itself.
+
+    Args:
+        folder: written by `Student.save`.
+    Raises:
+        SourceError: the base cannot be had here, or the folder does not say which it is.
+    """
+    from harness.models.student import STUDENT_FILE
+
+    try:
+        about = json.loads((folder / STUDENT_FILE).read_text(encoding="utf-8"))
+        lora, source = (about["adaptation"] or {}).get("kind") == "lora", str(about["source"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SourceError(f"{folder / STUDENT_FILE} does not say what the student was trained from ({error})") from error
+    return untrained_folder(source, expected, student) if lora else (None, "")
 
 
 def trained_folders(places: Sequence[Path]) -> dict[str, list[Path]]:
@@ -86,31 +124,37 @@ def trained_folders(places: Sequence[Path]) -> dict[str, list[Path]]:
 
 
 def intact(folders: Sequence[Path], expected: str) -> Path | None:
-    """The first of the folders whose weights still have this checksum."""
-    return next((folder for folder in folders if _checksum(folder) == expected), None)
+    """The first of the folders whose weights still have this checksum, and whose other files are those that were sealed with them."""
+    return next((folder for folder in folders if _checksum(folder) == expected and _as_sealed(folder)), None)
+
+
+def _as_sealed(folder: Path) -> bool:
+    """A changed adapter_config.json makes another student of the same weights."""
+    store, stage = RunStore(folder.parent.parent.parent), folder.parent.name
+    try:
+        store.verify(stage, [name for name in store.meta(stage)["files"] if name.startswith(MODEL)])
+    except StoreError:
+        return False
+    return True
 
 
 def _checksum(folder: Path) -> str | None:
     return joined_sha256({path.name: file_sha256(path) for path in sorted(folder.glob(f"*{WEIGHTS}"))}) if folder.is_dir() else None
 
 
-def score_again(
-    folder: Path, weights: str, wanted: Wanted, *, trained: bool, student: Path | None, progress: Progress | None
-) -> pd.DataFrame:
+def score_again(found: FoundStudent, wanted: Wanted, *, progress: Progress | None) -> pd.DataFrame:
     """Samples of a student (SAMPLE_COLUMNS); those scored before under the same circumstances are read from the cache.
 
-    Args:
-        folder: an untrained model's folder, or one written by `Student.save`.
-        weights: checksum of the weights, which the cache goes by.
-        student: stands in for the local folder that a trained student's weights belong to.
+    Raises:
+        EngineError: the engine that its study scored with is not installed, or does not start.
     """
     from harness.models.cache import cache_root
 
-    kept = cache_root() / "rescored" / f"{_key(weights, wanted)}.parquet"
+    kept = cache_root() / "rescored" / f"{_key(found, wanted)}.parquet"
     if kept.exists():
         with contextlib.suppress(OSError, ValueError):  # a damaged entry is computed again
             return pd.read_parquet(kept)
-    samples = _scored(folder, wanted, trained, student, progress)
+    samples = _scored(found, wanted, progress)
     kept.parent.mkdir(parents=True, exist_ok=True)
     temporary = kept.with_name(f".{kept.name}.{os.getpid()}")
     samples.to_parquet(temporary, index=False)
@@ -118,14 +162,29 @@ def score_again(
     return samples
 
 
-def _key(weights: str, wanted: Wanted) -> str:
+def engine_version(engine: EngineName) -> str:
+    """The engine as a frozen model names it: "transformers" (whose version is among those of the run), or vLLM with its version.
+
+    Raises:
+        EngineError: it is not installed.
+    """
+    from harness.models.engines.vllm_install import require_vllm
+
+    return require_vllm().version if engine == "vllm" else engine
+
+
+def _key(found: FoundStudent, wanted: Wanted) -> str:
+    """Everything that determines the samples; what adapters do depends on their base and their configuration as much as on themselves."""
     from harness.core import plugins
+    from harness.models.sources import weights_hash
     from harness.study.plan import local_setting
 
     setting = local_setting(wanted.threads)
     packages = (*_CODE, *(plugins.package("suites", suite.name) for suite in wanted.suites))
     content = {
-        "weights": weights,
+        "weights": weights_hash(found.folder),
+        "base": None if found.base is None else weights_hash(found.base),
+        "engine": engine_version(wanted.engine),
         "suites": [suite.model_dump(mode="json") for suite in wanted.suites],
         "perturbations": [spec.model_dump(mode="json") for spec in wanted.perturbations],
         "seeds": [wanted.seed, wanted.training_seed],
@@ -136,13 +195,16 @@ def _key(weights: str, wanted: Wanted) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _scored(folder: Path, wanted: Wanted, trained: bool, student: Path | None, progress: Progress | None) -> pd.DataFrame:
+def _scored(found: FoundStudent, wanted: Wanted, progress: Progress | None) -> pd.DataFrame:
     from harness.models.student import Student
     from harness.scoring.suites import score
 
     with repeatably(wanted.training_seed, wanted.threads):
-        source = f"file:{student.absolute()}" if student is not None else None
-        model = Student.restore(folder, source=source) if trained else Student.load(f"file:{folder.absolute()}", adaptation=None, seed=0)
+        if found.trained:
+            source = None if found.base is None else f"file:{found.base.absolute()}"
+            model = Student.restore(found.folder, source=source, engine=wanted.engine)
+        else:
+            model = Student.load(f"file:{found.folder.absolute()}", adaptation=None, seed=0, engine=wanted.engine)
         ledger = Ledger(account="eval")
         model.attach(ledger)
         try:

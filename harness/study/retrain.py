@@ -12,6 +12,7 @@ from rich.console import Console
 from harness.core import provenance
 from harness.core.published import weights_sha256
 from harness.core.results import RunResults, load_run
+from harness.core.spec import MethodSpec, StudentSpec
 from harness.core.store import RunStore
 from harness.errors import SelfteachError, StoreError
 from harness.study.rescore import study_of
@@ -58,14 +59,12 @@ def train_again(
     methods = [method for method in study.methods if method.label in wanted]
     seeds = sorted({trial.seed for _, trials in wanted.values() for trial in trials})
     plan = kept.study["plan"]
-    name = study.student.model if student is None else f"file:{student.absolute()}"
     again = study.model_copy(
         update={
-            "methods": methods,
+            "methods": [_with_student(method, student) for method in methods],
             "seeds": seeds,
             "claims": [],
-            "checkpoints": study.checkpoints,
-            "student": study.student.model_copy(update={"model": name}),
+            "student": _local(study.student, student),
         }
     )
     folder = runs / f"{study.name}{SUFFIX}"
@@ -80,6 +79,19 @@ def train_again(
     except SelfteachError as error:
         problem = " ".join(str(error).split())
     return (_trained(load_run(folder, conclusions=False), wanted) if (folder / "study.json").exists() else {}), problem
+
+
+def _local(spec: StudentSpec, student: Path | None) -> StudentSpec:
+    """The student of a study, where a local one is here."""
+    if student is None or not spec.model.startswith("file:"):
+        return spec
+    return spec.model_copy(update={"model": f"file:{student.absolute()}"})
+
+
+def _with_student(method: MethodSpec, student: Path | None) -> MethodSpec:
+    if method.at is None:
+        return method
+    return method.model_copy(update={"at": method.at.model_copy(update={"student": _local(method.at.student, student)})})
 
 
 def _trained(results: RunResults, wanted: Mapping[str, tuple[Model, Sequence[Trial]]]) -> dict[str, Retrained]:

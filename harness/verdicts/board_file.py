@@ -17,6 +17,8 @@ from harness.errors import SpecError
 
 DECIMALS = 6
 """Of frozen values and interval ends; a recomputed value must have the same digits."""
+MOST_MARGIN = 0.1
+"""A tenth of the scale; within a wider margin nearly any two models are the same."""
 EVERY_TASK = "mean"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Key = Annotated[str, Field(min_length=1)]
@@ -52,13 +54,17 @@ class Model(Strict):
 
     Attributes:
         source: where the untrained weights are from, as `selfteach models` names it; `file:` names a folder that was local.
-        weights_sha256: of those weights.
+        weights_sha256: of those weights; a model that rows were frozen of has it.
+        engine: what scored it: "transformers" (in the version that its run names), or vLLM with its version.
+        block: budget or student of a sweep at which it ran; models of different blocks are never ranked together.
         run, method, trials: of a model frozen from a run.
         memory_gb: what scoring it takes, where that is known.
     """
 
     source: str
     weights_sha256: Sha256 | None = None
+    engine: str = "transformers"
+    block: str = ""
     licence: str = ""
     trained: bool = False
     run: str | None = None
@@ -110,7 +116,7 @@ class Row(Strict):
     interval_by: str
     n: int = Field(ge=1)
     seeds: int = Field(ge=1)
-    margin: float = Field(gt=0)
+    margin: float = Field(gt=0, le=MOST_MARGIN)
     """A new score this close to the frozen one is the same."""
 
     @model_validator(mode="after")
@@ -141,7 +147,7 @@ class Rescoring(Strict):
     task: str
     metric: str
     limit: int | None = Field(default=None, ge=1)
-    margin: float = Field(gt=0)
+    margin: float = Field(gt=0, le=MOST_MARGIN)
     differs_in: tuple[str, ...] = ()
     """What is not as in the source, such as a subset of the items."""
 
@@ -223,6 +229,15 @@ def _check_row(board: Board, file: YamlFile, index: int, row: Row) -> None:
     model = board.models[row.model]
     if model.run is None or model.method is None or not model.trials:
         raise file.fail("a row of this group needs a model with run, method and trials", ("rows", index, "model"), row.model)
+    if model.weights_sha256 is None:
+        raise file.fail(
+            "a model that rows were frozen of needs the sha256 of its untrained weights", ("models", row.model, "weights_sha256")
+        )
+    if (
+        model.trained
+        and (bare := next((place for place, trial in enumerate(model.trials) if trial.weights_sha256 is None), None)) is not None
+    ):
+        raise file.fail("a trained student needs the sha256 of its weights", ("models", row.model, "trials", bare, "weights_sha256"))
     tasks = board.runs[model.run].tasks
     for task in row.tasks:
         if task not in tasks:

@@ -5,35 +5,46 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+from pydantic import BaseModel
 
 from harness.core.records import Status
 from harness.core.results import RunResults, load_run
 from harness.core.store import RunStore
 from harness.errors import SelfteachError, SpecError, StoreError
+from harness.stats.clustered import FloatArray
 from harness.stats.crossed import TaskScores, contrast, moments
 from harness.stats.equivalence import equivalence, rope
 from harness.stats.intervals import wilson
 from harness.verdicts.board_file import Board, Model, Row
 from harness.verdicts.frames import NotTestableError, Scores
-from harness.verdicts.frozen import frozen_value, items_sha256, same
+from harness.verdicts.frozen import block_of, items_sha256, model_entry, row_entry, run_entry, same
 
 LEVEL = 0.9
 """Of the interval that must lie inside the margin: two one-sided tests at 5 %."""
+_OF_MODELS = frozenset({"licence", "memory_gb", "note"})
+"""Fields of a model that no run says."""
+MOST_FLIPS = 0.05
+"""Share of unequal scores, by the lower end of its 95 % interval, beyond which students of the same weights in the same setting are not the
+same: rounding flips about 2 %."""
 
 
 class KeptRun:
     """A board's run on this disk; read once, each stage's seal checked once."""
 
     def __init__(self, board: Board, name: str, board_dir: Path) -> None:
-        self.entry, self.folder = board.runs[name], board_dir / board.runs[name].path
+        self.name, self.entry, self.folder = name, board.runs[name], board_dir / board.runs[name].path
         self.results: RunResults | None = None
         self.missing = "" if (self.folder / "study.json").is_file() else f"its run is not here: {self.folder}"
         self.damage = ""
         self._seals: dict[str, str] = {}
         self._items: dict[str, str] = {}
+        self._entry_problem: str | None = None
+        self._model_problems: dict[str, str] = {}
         if self.missing:
             return
         try:
@@ -52,6 +63,26 @@ class KeptRun:
             except StoreError as error:
                 return str(error)
         return "" if self._seals[stage] == sealed else f"stage {stage} is another one than the one that was frozen"
+
+    def entry_problem(self) -> str:
+        """What the board says of the run that the run does not."""
+        assert self.results is not None
+        if self._entry_problem is None:
+            unknown = [task for task in self.entry.tasks if task not in self.scores.info]
+            if unknown:
+                return f"the run has no task {unknown[0]}"
+            found = run_entry(self.results, list(self.entry.tasks), path=self.entry.path, item_seed=self.entry.item_seed)
+            self._entry_problem = first_difference(self.entry, found, at=f"runs.{self.name}")
+        return self._entry_problem
+
+    def model_problem(self, name: str, model: Model) -> str:
+        """What the board says of a model that the run does not."""
+        assert self.results is not None
+        if name not in self._model_problems:
+            method = str(model.method)
+            found = model_entry(self.results, self.name, method, block_of(self.results, method))
+            self._model_problems[name] = first_difference(model, found, at=f"models.{name}", unless=_OF_MODELS)
+        return self._model_problems[name]
 
     def items_problem(self, task: str) -> str:
         """Whether a task's items are the frozen ones."""
@@ -78,21 +109,44 @@ def frozen_problem(row: Row, model: Model, kept: KeptRun) -> str:
     stages = {str(stage) for stage in finished["score_stage"]}
     if stages != {trial.score_stage for trial in model.trials}:
         return "the run's students of this method are not those that were frozen"
+    return kept.entry_problem() or kept.model_problem(row.model, model) or _row_problem(row, model, kept)
+
+
+def _row_problem(row: Row, model: Model, kept: KeptRun) -> str:
+    """Which of a row's numbers and words does not follow from the kept samples."""
+    assert kept.results is not None
     try:
-        found = frozen_value(kept.results, kept.scores, str(model.method), row.tasks, row.perturbation)
+        found = row_entry(
+            kept.results, kept.scores, str(model.method), row.tasks, row.perturbation, name=row.id, model=row.model, margin=row.margin
+        )
     except (NotTestableError, SpecError) as error:
         return f"the kept samples have no score for it: {error}"
-    numbers = [
-        ("value", row.value, found.value),
-        ("interval", row.interval[0], found.interval[0]),
-        ("interval", row.interval[1], found.interval[1]),
-        ("n", row.n, found.n),
-        ("seeds", row.seeds, found.seeds),
-    ]
-    for name, written, recomputed in numbers:
-        if not same(written, recomputed):
-            return f"{name} is written as {written:g}, the kept samples give {recomputed:.6g}"
-    return ""
+    return first_difference(row, found)
+
+
+def first_difference(written: BaseModel, found: BaseModel, *, at: str = "", unless: frozenset[str] = frozenset()) -> str:
+    """The first field of a board's entry that is not what the run gives, named with its place under `at`; nothing if there is none.
+
+    Args:
+        unless: fields that a run does not say.
+    """
+    return _difference(written.model_dump(mode="json", exclude=set(unless)), found.model_dump(mode="json", exclude=set(unless)), at)
+
+
+def _difference(written: Any, found: Any, at: str) -> str:
+    if isinstance(written, dict) and isinstance(found, dict):
+        parts = [(f"{at}.{key}" if at else str(key), written.get(key), found.get(key)) for key in dict.fromkeys([*written, *found])]
+    elif isinstance(written, list) and isinstance(found, list) and len(written) == len(found):
+        parts = [(f"{at}[{place}]", *pair) for place, pair in enumerate(zip(written, found, strict=True))]
+    elif written == found or (isinstance(written, int | float) and isinstance(found, int | float) and same(written, found)):
+        return ""
+    else:
+        return f"{at} is written as {_shown(written)}, the run gives {_shown(found)}"
+    return next(filter(None, (_difference(first, second, place) for place, first, second in parts)), "")
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else str(value)
 
 
 @dataclass(frozen=True)
@@ -105,8 +159,9 @@ class Agreement:
         p_value: of "they differ by the margin or more".
         same, paired: cells (student and item) with the same score, and all of them.
         agreement: 95 % Wilson interval of same/paired.
-        lost: cells with a score in one of both only.
+        lost: cells with a score in one of both only; `interval` counts each at its worst, once in either direction.
         verdict: "reproduced", "differs" or "undecided".
+        repeatable: weights and setting were those of the run, so that scores ought to be equal; too many that are not make it differ.
     """
 
     frozen: float
@@ -120,51 +175,87 @@ class Agreement:
     lost: int
     n_seeds: int
     verdict: str
+    repeatable: bool = False
 
 
 class OtherItemsError(Exception):
     """New samples are of other items than the frozen ones; the message says how."""
 
 
-def agreement(row: Row, pairs: Sequence[tuple[pd.DataFrame, pd.DataFrame]], metrics: Mapping[str, str], *, same_weights: bool) -> Agreement:
+def agreement(
+    row: Row,
+    pairs: Sequence[tuple[pd.DataFrame, pd.DataFrame]],
+    metrics: Mapping[str, str],
+    *,
+    same_weights: bool,
+    same_setting: bool = False,
+) -> Agreement:
     """Tests whether new scores of a row are the frozen ones within the row's margin.
+
+    A cell that has lost its score, or got one, counts at its worst: the interval reaches from its low end with every such cell at the
+    lowest difference that the other score allows to its high end with every one at the highest.
 
     Args:
         pairs: for each student its frozen and its new samples (SAMPLE_COLUMNS).
         metrics: the metric that counts, by task.
         same_weights: whether the students are the very same; of students that were trained again seeds are random too.
+        same_setting: whether device, number format, threads, processor, versions and engine are those of the run.
     Raises:
         OtherItemsError: prompts or items differ, or no item has both scores.
     """
-    tasks, cells, lost = [], [], 0
-    for task in row.tasks:
-        wide, missing = _paired(row, task, metrics[task], pairs)
-        values_S_N_P = np.stack([np.stack([student["frozen"], student["new"]], axis=-1) for student in wide]).astype(float)
-        cells.append(values_S_N_P.reshape(-1, 2))
-        lost += missing
-        if same_weights or len(wide) == 1:
-            values_S_N_P = values_S_N_P.mean(axis=0, keepdims=True)
-        tasks.append(TaskScores(values_S_N_P, wide[0]["cluster"].to_numpy()))
-    cell_N_2 = np.concatenate(cells)
+    found = [_paired(row, task, metrics[task], pairs) for task in row.tasks]
+    cell_N_2 = np.concatenate([task.cells for task in found])
+    lost = sum(task.lost for task in found)
     equal = int(np.isclose(cell_N_2[:, 0], cell_N_2[:, 1], rtol=0, atol=1e-9).sum())
-    means_K_2 = np.stack([part.values_S_N_P.mean(axis=(0, 1)) for part in tasks]).mean(axis=0)
-    frozen, new = float(means_K_2[0]), float(means_K_2[1])
+    frozen, new = np.mean([task.cells.mean(axis=0) for task in found], axis=0).tolist()
+    repeatable = same_weights and same_setting
     if equal == len(cell_N_2) and not lost:
         difference, interval, p_value, verdict = 0.0, (0.0, 0.0), 0.0, "reproduced"
     else:
-        found = contrast(moments(tasks), (-1, 1), level=LEVEL)
-        tested = equivalence(found, row.margin)
-        difference, interval, p_value = found.estimate, found.interval, tested.p_value
-        verdict = {"practically equal": "reproduced", "practically different": "differs", "undecided": "undecided"}[
-            rope(found.interval, (-row.margin, row.margin))
-        ]
+        pooled = same_weights or len(pairs) == 1
+        ends = [contrast(moments([task.scores(end, pooled) for task in found]), (-1, 1), level=LEVEL) for end in (0, 1)]
+        interval = (ends[0].interval[0], ends[1].interval[1])
+        difference, p_value = new - frozen, max(equivalence(end, row.margin).p_value for end in ends)
+        verdict = verdict_of(interval, row.margin)
+        if repeatable and wilson(len(cell_N_2) - equal, len(cell_N_2))[0] > MOST_FLIPS:
+            verdict = "differs"
+    share = wilson(equal, len(cell_N_2))
     return Agreement(
-        frozen, new, difference, interval, p_value, equal, len(cell_N_2), wilson(equal, len(cell_N_2)), lost, len(pairs), verdict
+        frozen, new, difference, interval, p_value, equal, len(cell_N_2), share, lost, len(pairs), verdict, repeatable
     )  # fmt: skip
 
 
-def _paired(row: Row, task: str, metric: str, pairs: Sequence[tuple[pd.DataFrame, pd.DataFrame]]) -> tuple[list[pd.DataFrame], int]:
-    """For each student a frame indexed by sample_id (the items that all have) with columns frozen, new, cluster; and cells lost."""
+def verdict_of(interval: tuple[float, float], margin: float) -> str:
+    """What the interval of a difference says about a row with this margin."""
+    decided = rope(interval, (-margin, margin))
+    return {"practically equal": "reproduced", "practically different": "differs", "undecided": "undecided"}[decided]
+
+
+@dataclass(frozen=True)
+class _PairedTask:
+    """Frozen and new scores (NaN where there is none) of one task: students, items, both."""
+
+    values_S_N_2: FloatArray
+    clusters_N: npt.NDArray[Any]
+    lost: int
+
+    @property
+    def cells(self) -> FloatArray:
+        """(cells, 2): those with both scores."""
+        flat = self.values_S_N_2.reshape(-1, 2)
+        return flat[~np.isnan(flat).any(axis=1)]
+
+    def scores(self, end: int, pooled: bool) -> TaskScores:
+        """With every missing score where it makes new − frozen lowest (end 0) or highest (1); `pooled`: items' means over the students."""
+        seen = self.values_S_N_2[~np.isnan(self.values_S_N_2)]
+        low, high = min(0.0, float(seen.min())), max(1.0, float(seen.max()))
+        worst_2 = np.array([high, low] if end == 0 else [low, high])
+        filled_S_N_2 = np.where(np.isnan(self.values_S_N_2), worst_2, self.values_S_N_2)
+        return TaskScores(filled_S_N_2.mean(axis=0, keepdims=True) if pooled else filled_S_N_2, self.clusters_N)
+
+
+def _paired(row: Row, task: str, metric: str, pairs: Sequence[tuple[pd.DataFrame, pd.DataFrame]]) -> _PairedTask:
+    """The items of a task that have a score, frozen or new, of every student."""
     found, lost = [], 0
     for frozen, new in pairs:
         before, after = (_scores(samples, task, metric, row.perturbation) for samples in (frozen, new))
@@ -174,17 +265,19 @@ def _paired(row: Row, task: str, metric: str, pairs: Sequence[tuple[pd.DataFrame
             raise OtherItemsError(f"{len(changed)} of {len(shared)} prompts of {task} are not the frozen ones ({changed[0]}, ...)")
         if len(shared) < max(len(before), len(after)):
             raise OtherItemsError(f"{task}: {len(before)} items frozen, {len(after)} scored now, {len(shared)} the same")
-        both = shared[before.loc[shared, "value"].notna() & after.loc[shared, "value"].notna()]
-        lost += int((before.loc[shared, "value"].notna() != after.loc[shared, "value"].notna()).sum())
-        found.append(
-            pd.DataFrame({"frozen": before.loc[both, "value"], "new": after.loc[both, "value"], "cluster": before.loc[both, "cluster"]})
-        )
+        wide = pd.DataFrame({"frozen": before["value"], "new": after["value"], "cluster": before["cluster"]}).loc[shared]
+        n_scores = wide[["frozen", "new"]].notna().sum(axis=1)
+        lost += int((n_scores == 1).sum())
+        found.append(wide[n_scores > 0])
     shared = found[0].index
     for frame in found[1:]:
         shared = shared.intersection(frame.index)
-    if found[0].loc[shared, "cluster"].nunique() < 2:
+    clusters_N = found[0].loc[shared, "cluster"].to_numpy()
+    values_S_N_2 = np.stack([frame.loc[shared, ["frozen", "new"]].to_numpy(dtype=float, na_value=np.nan) for frame in found])
+    both_N = ~np.isnan(values_S_N_2).any(axis=(0, 2))
+    if pd.Series(clusters_N[both_N]).nunique() < 2:
         raise OtherItemsError(f"{task}: fewer than 2 items have both scores")
-    return [frame.loc[shared] for frame in found], lost
+    return _PairedTask(values_S_N_2, clusters_N, lost)
 
 
 def _scores(samples: pd.DataFrame, task: str, metric: str, perturbation: str) -> pd.DataFrame:

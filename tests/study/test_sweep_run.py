@@ -15,8 +15,10 @@ from harness.cli.status import _spent, run_state
 from harness.core.results import load_run
 from harness.core.spec import load_study
 from harness.core.store import RunStore, write_json
+from harness.report.board import groups
 from harness.study.plan import Plan, Setting, plan_study
 from harness.study.run import Layout, study_record
+from harness.verdicts.board_file import load_board
 from tests.study.conftest import PLUGINS, Workplace, wait_until
 
 SWEEP: dict[str, Any] = {
@@ -111,6 +113,22 @@ def test_a_killed_sweep_ends_with_every_table(swept: Path) -> None:
     page = (swept / "report.html").read_text()
     for told in ('<section id="sweep"', "Leaderboard at budget=4e8", "without-a"):
         assert told in page
+
+
+def test_a_frozen_leaderboard_has_every_block_and_ranks_none_with_another(
+    workplace: Workplace, swept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert workplace.main("leaderboard", "build", swept, "--out", "sweep.yaml", "--unpublished", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["left_out"] == []
+    board = load_board(workplace.root / "sweep.yaml")
+    assert set(board.models) == set(LABELS)
+    assert {row.id for row in board.rows} == {f"{label}/{task}" for label in LABELS for task in ("mean", "toy_letters", "toy_digits")}
+    assert {model.block for name, model in board.models.items() if "budget=4e8" in name} == {"budget=4e8"}
+    together = [{board.models[row.model].block for row in rows} for _, rows in groups(board)]
+    assert len(together) == 6
+    assert all(len(found) == 1 for found in together)
+    assert workplace.main("leaderboard", "reproduce", "sweep.yaml", "--runs", "none", "--rows", "*budget=4e8/mean", "--json") == 0
+    assert {row["recomputed"] for row in json.loads(capsys.readouterr().out)["rows"]} == {True}
 
 
 def test_plan_shows_the_sweep_and_report_exports_its_tables(workplace: Workplace, swept: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ TEXT = f"""\
 board: toy
 schema_version: 1
 models:
-  base: {{source: "file:tiny", run: toy, method: base,
+  base: {{source: "file:tiny", weights_sha256: "{SHA}", run: toy, method: base,
     trials: [{{trial: base-0, seed: 0, train_stage: a, score_stage: b, sealed: "{SHA}"}}]}}
   small: {{source: "hub:org/small"}}
 runs:
@@ -66,6 +68,9 @@ def test_a_board_reads_back_as_it_was_written(tmp_path: Path) -> None:
         ("source: card}", "source: cart}", 24, "'card'"),
         ("id: small/piqa", "id: base/letters", 24, "another row has this id"),
         ("margin: 0.05", "margin: 0", 20, "greater than 0"),
+        ("margin: 0.05", "margin: 0.4", 20, "less than or equal to 0.1"),
+        (f'weights_sha256: "{SHA}", run', "run", 4, "needs the sha256 of its untrained weights"),
+        ("run: toy, method", "run: toy, trained: true, method", 5, "a trained student needs the sha256"),
         ("schema_version: 1", "schema_version: 2", 2, "1"),
         ("title: card", 'title: "https://example.org"', 22, "no web address"),
         ("study: toy", "study: [", 9, "not valid YAML"),
@@ -96,6 +101,9 @@ def test_every_committed_board_is_sound(path: Path) -> None:
         assert (path.parent / run.path / "study.json").is_file()
     for row in board.published:
         assert row.rescoring is None or row.rescoring.differs_in
+    for source in board.sources.values():
+        assert "index" not in source.read_in, "a place that no reader can look up"
+        assert "commit" in source.read_in or "revision not known" in source.read_in
 
 
 def test_tables_rank_and_escape(tmp_path: Path) -> None:
@@ -109,3 +117,25 @@ def test_tables_rank_and_escape(tmp_path: Path) -> None:
     assert r"a\|&lt;b>_" in tables.markdown(board)
     assert r"a\textbar{}\textless{}b\textgreater{}\_" in tables.latex(board)
     assert tables.as_csv(board).splitlines()[1].startswith("other/letters,a|<b>_,letters,clean,acc,0.45,0.4,0.6,12,1,0.05,toy")
+
+
+def test_a_strangers_board_is_shown_and_never_run(tmp_path: Path) -> None:
+    """Names in a file that somebody else wrote: a formula, a link to a script, a picture, the end of a table."""
+    content = yaml.safe_load(TEXT)
+    hostile = '=HYPERLINK("http://x","y")'
+    breaking = "a\n\n# head\n![i](http://x/i.png) [k](javascript:alert(1))|"
+    for name in (hostile, breaking):
+        content["models"][name] = content["models"]["base"]
+        content["rows"].append(content["rows"][0] | {"id": f"{name}/letters", "model": name})
+    content["published"].append(content["published"][0] | {"id": "@SUM(1)", "metric": "+1\u001b[31m", "task": "-2"})
+    board = Board.model_validate(content)
+    rows = list(csv.reader(io.StringIO(tables.as_csv(board))))
+    cells = [cell for row in rows for cell in row]
+    assert "'" + hostile in cells
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "@", "-"))]
+    assert not [cell for cell in cells if "\u001b" in cell]
+    text = tables.markdown(board)
+    assert "](" not in text
+    assert r"\|" in text
+    assert all(line.startswith(("|", "**")) for line in text.splitlines() if line)
+    assert {line.count("|") - line.count(r"\|") for line in text.splitlines() if line.startswith("| ")} == {6, 7}

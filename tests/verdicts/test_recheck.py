@@ -14,9 +14,11 @@ ROW = Row(id="m/t", model="m", tasks=("t",), metric="acc", value=0.5, interval=(
 
 
 def samples(values: np.ndarray, *, prompt: str = "what follows") -> pd.DataFrame:
+    """NaN is an item whose scoring failed."""
     rows = [
-        ("s", "t", "clean", f"i{item:04}", f"i{item:04}", "acc", value, "scored", f"{prompt} {item}", "", "", None)
+        ("s", "t", "clean", f"i{item:04}", f"i{item:04}", "acc", *scored, f"{prompt} {item}", "", "", None)
         for item, value in enumerate(values.tolist())
+        for scored in [(None, "error") if np.isnan(value) else (value, "scored")]
     ]
     return pd.DataFrame(rows, columns=list(SAMPLE_COLUMNS))
 
@@ -58,6 +60,50 @@ def test_other_prompts_or_items_are_told() -> None:
         agreement(ROW, [(samples(values), samples(values, prompt="which"))], {"t": "acc"}, same_weights=True)
     with pytest.raises(OtherItemsError, match="3 items frozen, 2 scored now"):
         agreement(ROW, [(samples(values), samples(values[:2]))], {"t": "acc"}, same_weights=True)
+
+
+def lost(values: np.ndarray, n: int) -> np.ndarray:
+    return np.where(np.arange(len(values)) < n, np.nan, values)
+
+
+def test_a_lost_score_counts_at_its_worst() -> None:
+    frozen = np.tile([0.0, 1.0], 30)
+    found = agreement(ROW, [(samples(frozen), samples(lost(frozen, 30)))], {"t": "acc"}, same_weights=True)
+    assert (found.verdict, found.same, found.paired, found.lost) == ("undecided", 30, 30, 30)
+    assert found.difference == 0
+    # Worst: the 15 lost ones that were right are wrong now (mean -15/60), best: the 15 that were wrong are right. t(59) at 95 % is 1.671.
+    half = 1.6710930 * np.sqrt(0.25 * 0.75 * 60 / 59 / 60)
+    assert found.interval == pytest.approx((-0.25 - half, 0.25 + half), rel=1e-6)
+    assert verdict(frozen, lost(frozen, 1)) == "reproduced", "one of sixty, at its worst, is inside the margin"
+    assert verdict(lost(frozen, 30), frozen) == "undecided", "a score where the frozen run had none is as much a change"
+    assert verdict(lost(frozen, 30), lost(frozen, 30)) == "reproduced", "the same items failed again"
+    assert verdict(np.ones(60), lost(np.zeros(60), 2)) == "differs", "whatever the two were"
+    with pytest.raises(OtherItemsError, match="fewer than 2 items"):
+        agreement(ROW, [(samples(frozen), samples(lost(frozen, 59)))], {"t": "acc"}, same_weights=True)
+
+
+def test_a_lost_score_of_one_student_of_two_is_not_forgotten() -> None:
+    frozen = np.tile([0.0, 1.0], 30)
+    pairs = [(samples(frozen), samples(lost(frozen, 40))), (samples(frozen), samples(frozen))]
+    for same_weights in (True, False):
+        found = agreement(ROW, pairs, {"t": "acc"}, same_weights=same_weights)
+        assert (found.verdict, found.lost, found.paired) == ("undecided", 40, 80)
+
+
+def test_many_unequal_scores_of_the_same_weights_in_the_same_setting_differ() -> None:
+    """Half of 48 scores are others and the means are equal: no test of means would see it."""
+    frozen = np.tile([0.0, 1.0], 24)
+    other = np.concatenate([1 - frozen[:24], frozen[24:]])
+    one = frozen.copy()
+    one[0] = 1.0
+
+    def found(new: np.ndarray, same_weights: bool, same_setting: bool) -> str:
+        pair = [(samples(frozen), samples(new))]
+        return agreement(ROW, pair, {"t": "acc"}, same_weights=same_weights, same_setting=same_setting).verdict
+
+    assert found(other, True, True) == "differs"
+    assert found(other, True, False) == found(other, False, True) == "undecided"
+    assert found(one, True, True) != "differs", "rounding may flip a few"
 
 
 def flipped(frozen: np.ndarray, up: float, down: float, rng: np.random.Generator) -> np.ndarray:

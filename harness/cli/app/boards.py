@@ -16,19 +16,26 @@ BoardArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A leaderboa
 @leaderboard.command(
     "build",
     epilog="Examples:\n\n  selfteach leaderboard build results/reference_cpu --out results/leaderboards/reference_cpu.yaml\n\n"
-    "  selfteach leaderboard build results/a results/b --out both.yaml --margin 0.03",
+    "  selfteach leaderboard build results/a results/b --out both.yaml --margin 0.03\n\n"
+    "What the runs have and the file has not is listed. Exit code 2: no such run, one that is not finished (--partial) or not published "
+    "inside the file's repository (--unpublished), nothing ranked in it, or --out exists. 4: a stage is damaged.",
 )
 def leaderboard_build(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Published or finished runs.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Published runs.")],
     out: Annotated[Path, typer.Option("--out", help="The file to write.", dir_okay=False)],
-    margin: Annotated[float, typer.Option(help="A new score this close to the frozen one is the same.")] = 0.05,
+    margin: Annotated[float, typer.Option(help="A new score this close to the frozen one is the same; at most 0.1.")] = 0.05,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
+    partial: Annotated[bool, typer.Option("--partial", help="Freeze a run that is not finished, as far as it is.")] = False,
+    unpublished: Annotated[
+        bool,
+        typer.Option("--unpublished", help="Freeze a run that others cannot have, for this machine: not published, or elsewhere on it."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Freeze a run's scores: a row for each method and task, with interval, checksums of samples and weights, and provenance."""
     from harness.cli.leaderboard import build_command
 
-    build_command(runs, out=out, margin=margin, force=force, as_json=as_json)
+    build_command(runs, out=out, margin=margin, force=force, partial=partial, unpublished=unpublished, as_json=as_json)
 
 
 @leaderboard.command(
@@ -54,7 +61,8 @@ def leaderboard_show(
     "  selfteach leaderboard reproduce results/leaderboards/published.yaml --json\n\n"
     "Each row is recomputed from its kept samples, then its students are scored again where their weights are here or can be fetched. "
     "Called again it goes on where it was. docs/leaderboards.md says what the verdicts mean. "
-    "Exit code 0: nothing differs (rows may be undecided, or not runnable here). 6: a row differs. 2: a mistake in the file or an option. "
+    "Exit code 0: nothing differs (rows may be undecided, or not runnable here). 6: a row differs. 7: no row at all could be checked, "
+    "such as where the run's folder is not here. 2: a mistake in the file or an option. "
     "4: no row differs, but a file of a run was changed on which none rests (without --rows).",
 )
 def leaderboard_reproduce(
@@ -71,7 +79,8 @@ def leaderboard_reproduce(
     as_json: JsonOption = False,
 ) -> None:
     """Recompute and re-score a frozen leaderboard; each row is reproduced, differs, is undecided, or cannot run here (and why)."""
-    from harness.cli.leaderboard import DIFFERS_EXIT, reproduce_command
+    from harness.cli.leaderboard import reproduce_command
 
-    if not reproduce_command(board, rows=rows, runs=runs, train=train, limit_seeds=limit_seeds, student=student, as_json=as_json):
-        raise typer.Exit(DIFFERS_EXIT)
+    code = reproduce_command(board, rows=rows, runs=runs, train=train, limit_seeds=limit_seeds, student=student, as_json=as_json)
+    if code:
+        raise typer.Exit(code)

@@ -9,8 +9,8 @@ import typer
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 other error, 2 wrong study, name or option, 3 a model or data source cannot be had, "
-    "4 run folder in use, damaged or full, 5 a stage failed (the rest is kept), 6 a leaderboard row differs, 130 stopped by Ctrl-C, "
-    "SIGTERM or a closed terminal."
+    "4 run folder in use, damaged or full, 5 a stage failed (the rest is kept), 6 a leaderboard row differs, 7 no row of a "
+    "leaderboard could be checked, 130 stopped by Ctrl-C, SIGTERM or a closed terminal."
 )
 
 StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file, such as studies/quickstart.yaml.")]
