@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from harness.core.results import load_run
 from tests.study.conftest import PLUGINS, Workplace, write_tiny_model
@@ -18,10 +19,14 @@ SMALL = Path(__file__).parent / "small.yaml"
 COMPARED = ["method", "seed", "task", "perturbation", "sample_id", "metric", "value", "output"]
 
 
-def study_file(place: Path, *, tiny: bool) -> Path:
-    """The study to run: small.yaml, or the tests' with their random model."""
+def study_file(place: Path, *, tiny: bool, train_flops: float | None = None) -> Path:
+    """The study to run: small.yaml, with another budget if one is given, or the tests' with their random model."""
     if not tiny:
-        return SMALL
+        content = yaml.safe_load(SMALL.read_text(encoding="utf-8"))
+        content["budget"]["train_flops"] = train_flops or content["budget"]["train_flops"]
+        path = place / "small.yaml"
+        path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        return path
     model = place / "model"
     model.mkdir()
     return Workplace(place, write_tiny_model(model)).write(seeds=[0, 1, 2, 3])
