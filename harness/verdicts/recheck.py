@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,8 @@ class KeptRun:
     """A board's run on this disk; read once, each stage's seal checked once."""
 
     def __init__(self, board: Board, name: str, board_dir: Path) -> None:
-        self.name, self.entry, self.folder = name, board.runs[name], board_dir / board.runs[name].path
+        self.name, self.entry = name, board.runs[name]
+        self.folder = Path(os.path.relpath((board_dir / self.entry.path).resolve()))
         self.results: RunResults | None = None
         self.missing = "" if (self.folder / "study.json").is_file() else f"its run is not here: {self.folder}"
         self.damage = ""

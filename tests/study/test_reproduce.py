@@ -299,8 +299,9 @@ def test_changed_samples_texts_and_seals_are_noticed(
     assert rows["toy_sft/mean"]["recomputed"]
     assert workplace.main("leaderboard", "reproduce", BOARD, "--rows", "toy_sft/*", "--json") == 0, "none of these rests on it"
     printed = capsys.readouterr()
-    assert list(json.loads(printed.out)["changed"][str(published)]) == [trial.score_stage]
-    assert str(path) in printed.err
+    place = published.relative_to(workplace.root)
+    assert list(json.loads(printed.out)["changed"][str(place)]) == [trial.score_stage]
+    assert str(path.relative_to(workplace.root)) in printed.err
     assert workplace.main("leaderboard", "build", published, "--out", "changed.yaml") == StoreError.exit_code, "a whole run is refused"
     path.write_bytes(untouched)
     ledger = published / "stages" / trial.train_stage / "ledger.parquet"
@@ -309,7 +310,7 @@ def test_changed_samples_texts_and_seals_are_noticed(
     code, rows = reproduce(workplace, capsys)
     assert code == DIFFERS_EXIT
     assert {row["recomputed"] for row in rows.values() if row["id"].startswith("toy_sft/")} == {True}
-    assert all(str(ledger) in row["why"] for row in rows.values() if row["id"].startswith("toy_base/"))
+    assert all(str(ledger.relative_to(workplace.root)) in row["why"] for row in rows.values() if row["id"].startswith("toy_base/"))
     ledger.write_bytes(kept)
     replaced(board, f"sealed: {trial.sealed}", f"sealed: {'f' * 64}")
     code, rows = reproduce(workplace, capsys, "--rows", "toy_base/mean")
