@@ -363,11 +363,6 @@ def test_a_worker_killed_after_it_published_its_stage_has_finished_it(store: Run
     assert (ended.result.meta, ended.again) == (meta, False)
 
 
-def test_a_stage_out_of_memory_goes_to_a_fresh_worker(store: RunStore) -> None:
-    ended = collected(store, StageResult("abc", None, "MemoryError:", out_of_memory=True))
-    assert (ended.result, ended.again, ended.death) == (None, True, "it ran out of memory (MemoryError:)")
-
-
 def attempt_of(error: BaseException) -> StageResult:
     def run() -> dict[str, Any]:
         raise error
