@@ -58,5 +58,11 @@ def package(kind: Kind, name: str) -> str:
 
 def distribution(kind: Kind, name: str) -> str:
     """ "name version" of the distribution that provides a plug-in."""
-    (entry, *_) = _found(kind, name)
+    return _distribution(kind, name, tuple(sys.path))
+
+
+@lru_cache(maxsize=64)
+def _distribution(kind: Kind, name: str, path: tuple[str, ...]) -> str:
+    # Cached like the look-up itself: each access to a distribution's name or version parses its metadata file anew.
+    (entry, *_) = _entries(kind, name, path)
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown"
