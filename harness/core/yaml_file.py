@@ -43,11 +43,12 @@ class YamlFile:
         except OSError as error:
             raise SpecError(f"cannot be read: {error.strerror}", file=self.path) from error
         try:
-            root = yaml.compose(text, Loader=_Loader)
+            loader = _Loader(text)  # a SafeLoader; parsed once for lines and content
+            root = loader.get_single_node()
             if root is None:
                 raise SpecError("the file is empty", file=self.path)
             self._note_lines(root, ())
-            return yaml.load(text, Loader=_Loader)  # a SafeLoader
+            return loader.construct_document(root)
         except yaml.MarkedYAMLError as error:
             mark, problem = error.problem_mark, error.problem or ""
             file = f"{self.path}:{mark.line + 1}" if mark else str(self.path)
