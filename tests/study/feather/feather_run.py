@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+import harness.study.plan
 import harness.study.run
 from harness.core.budget import Ledger
 from harness.core.records import SAMPLE_COLUMNS
@@ -113,8 +114,15 @@ trial = types.ModuleType("harness.study.trial")
 trial.run_stage = run_stage
 sys.modules["harness.study.trial"] = trial
 
+
+def local_setting(threads):
+    return Setting("cpu", "float64", threads)
+
+
+# A worker compares its own setting with the plan's.
+harness.study.plan.local_setting = harness.study.run.local_setting = local_setting
+
 if __name__ == "__main__":
     from harness.cli import main
 
-    harness.study.run.local_setting = lambda threads: Setting("cpu", "float64", threads)
     main()
