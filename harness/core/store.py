@@ -71,7 +71,8 @@ class RunStore:
 
     def _refuse_other_content(self) -> None:
         """A run goes into a folder of its own: a model's or a user's files are not to be mixed with it."""
-        if not self.root.is_dir() or self.stages.is_dir() or (self.root / "study.json").exists():
+        ours = (self.stages, self.root / "study.json", self.journal.path)
+        if not self.root.is_dir() or any(path.exists() for path in ours):
             return
         others = sorted(path.name for path in self.root.iterdir() if path.name != "lock" and not path.name.startswith("."))
         if others:

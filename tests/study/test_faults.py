@@ -214,6 +214,9 @@ def test_commands_on_a_half_damaged_run_give_one_message(
         "compare": ["--models", "feather_base,feather_walk"],
     }
     code, out, err = call(capsys, command, str(run_dir), *rest.get(command, []))
+    if command == "status" and kind:
+        assert (code, err) == (0, ""), "it reads the journal alone: how far a run is, not whether its files are whole"
+        return
     assert code in (2, 4) if command == "compare" else code == 4, err
     assert told in err
     assert err.count("\n") == 1
