@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from harness.cli.plan_axes import predicted_spend, print_spend, ranking_text
 from harness.cli.sweep import planned_sweep, print_planned_sweep
 from harness.cli.text import console, print_json, print_table, say
-from harness.core.results import RunResults, find_run, load_run
 from harness.core.spec import StudySpec, load_study
-from harness.core.store import RunStore
-from harness.report import numbers
-from harness.stats.power import MOST_SEEDS
+from harness.core.store import RunStore, find_run
 from harness.study.plan import Plan, Trial
-from harness.study.sample_size import ClaimPlan, Costs, as_record, given_costs, plan_claims, study_costs
-from harness.verdicts.claims import ClaimFile, find_claims, load_claims
-from harness.verdicts.estimands import unit
-from harness.verdicts.judge import ESTIMANDS
+
+if TYPE_CHECKING:
+    from harness.core.results import RunResults
 
 MOST_ROWS = 100
 """More trials or methods than this are not listed, unless all are asked for."""
@@ -64,16 +60,17 @@ def plan_command(
     training = {
         trial.train_stage: float(plan.stages[trial.train_stage].content["train_flops"]) for trial in plan.trials if not trial.seedless
     }
-    files = _claim_files(study, path)
-    n_claims = sum(len(file.claims) for file in files)
     small = sum(trial.score_stage in done for trial in plan.trials) <= MOST_READ
-    own = load_run(run_dir) if (run_dir / "study.json").exists() and small else None
-    earlier = load_run(find_run(pilot)) if pilot else own
-    costs = given_costs(seed_cost, item_cost) or study_costs(
-        study, plan, seconds, device_hour_usd=_prices(study)["device_hour_usd"], trained_usd=_training_costs(earlier)
-    )
-    measured = earlier if earlier is not None and len(earlier.samples) else None
-    plans = plan_claims(study, files, pilot=measured, pilot_name=pilot or "the last run", costs=costs)
+    earlier = None
+    if pilot or ((run_dir / "study.json").exists() and small):
+        from harness.core.results import load_run
+
+        earlier = load_run(find_run(pilot) if pilot else run_dir)
+    claims = None
+    if study.claims or seed_cost is not None or item_cost is not None:
+        from harness.cli.plan_claims import planned_claims
+
+        claims = planned_claims(study, path, plan, seconds, given=(seed_cost, item_cost), earlier=earlier, pilot=pilot)
     record: dict[str, Any] = {
         "study": study.name,
         "run_dir": str(run_dir),
@@ -97,8 +94,8 @@ def plan_command(
         "calibration": calibration.source,
         "label_prices": _prices(study),
         "label_costs": _label_costs(earlier),
-        "alpha_each": {claim.id: file.alpha / n_claims for file in files for claim in file.claims},
-        "detectable": [as_record(row, costs) for row in plans],
+        "alpha_each": claims.alpha_each() if claims else {},
+        "detectable": claims.records() if claims else [],
         "notes": study.notes,
     }
     if as_json:
@@ -126,9 +123,8 @@ def plan_command(
     _print_labels(writer, record)
     for note in study.notes:
         say(writer, f"Note: {note}")
-    if plans:
-        power, alpha = (" or ".join(sorted({f"{value:g}" for value in values})) for values in _levels(files))
-        _print_claims(writer, plans, costs, f"power {power} at alpha {alpha}/{n_claims} (Holm's strictest step over {n_claims} claims)")
+    if claims:
+        claims.print(writer)
 
 
 def _print_trials(writer: Console, trials: list[dict[str, Any]], kept: bool, everything: bool) -> None:
@@ -201,14 +197,6 @@ def _label_costs(earlier: RunResults | None) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in means.round(2).reset_index().to_dict("records")]
 
 
-def _training_costs(earlier: RunResults | None) -> dict[str, float]:
-    """Mean dollars of one training run of each method, labels included."""
-    if earlier is None:
-        return {}
-    means = earlier.trials.dropna(subset=["cost_usd"]).groupby("method")["cost_usd"].mean()
-    return {str(method): float(cost) for method, cost in means.items()}
-
-
 def _print_labels(writer: Any, record: dict[str, Any]) -> None:
     prices = record["label_prices"]
     say(
@@ -231,41 +219,3 @@ def _print_labels(writer: Any, record: dict[str, Any]) -> None:
     ]
     columns = ("method", "demonstrations", "comparisons", "cost", "human time")
     print_table(writer, "Labels per trial in an earlier run", columns, rows, right=columns[1:])
-
-
-def _claim_files(study: StudySpec, path: Path) -> list[ClaimFile]:
-    return [load_claims(find_claims(name, path.parent)) for name in study.claims]
-
-
-def _levels(files: list[ClaimFile]) -> tuple[list[float], list[float]]:
-    return [file.power for file in files], [file.alpha for file in files]
-
-
-def _print_claims(writer: Console, plans: list[ClaimPlan], costs: Costs, at: str) -> None:
-    columns = ("claim", "primary reading", "claimed", "detectable", "this study", "cheapest enough", f"cost ({costs.unit})", "variances")
-    writer.print()
-    print_table(writer, f"What this study could find, with {at}", columns, map(_claim_row, plans), right=columns[2:7])
-    say(
-        writer,
-        f"Costs: {costs.seed:.4g} {costs.unit} a training seed, {costs.item:.3g} an item scored for one seed (all methods, all views). "
-        "Detectable: smallest true effect that would be told from none (✓: smaller than claimed). Cheapest enough: seeds x items, 3 seeds "
-        "or more, that would tell the claimed effect from none; to show an effect beyond the claimed one takes more.",
-    )
-
-
-def _claim_row(plan: ClaimPlan) -> tuple[object, ...]:
-    reading, cheapest = plan.reading, plan.cheapest
-    found = ESTIMANDS[plan.measure]
-    counted_in = unit(reading.estimand)
-    what = "–" if plan.detectable is None else numbers.magnitude(plan.detectable, found, counted_in)
-    if plan.enough is not None:
-        what += " ✓" if plan.enough else " ✗"
-    here = f"{plan.n_seeds} x {plan.n_items}" if reading.estimand.scored else f"{plan.n_seeds} seeds"
-    if cheapest is None:
-        design, cost = ("–" if plan.components is None or plan.sought is None else f"none up to {MOST_SEEDS} seeds"), "–"
-    else:
-        design = f"{cheapest.n_seeds} x {cheapest.n_items}" if reading.estimand.scored else f"{cheapest.n_seeds} seeds"
-        cost = numbers.number(cheapest.cost)
-    row = {"threshold": reading.threshold, "margin": reading.margin, "direction": reading.direction}
-    claimed_text = numbers.claimed(row | {"estimand": ESTIMANDS[reading.measure], "unit": counted_in})
-    return plan.claim.id, reading.text, claimed_text, what, here, design, cost, plan.basis

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from rich.console import Console
 
 from harness.cli.text import print_table, say
-from harness.core.results import RunResults
 from harness.core.spec import StudySpec
-from harness.report.spending import AXIS_NAMES, amount
+from harness.report.numbers import AXIS_NAMES, spend
 from harness.scoring.cost import Prices, cost
 from harness.study.plan import Plan
+
+if TYPE_CHECKING:
+    from harness.core.results import RunResults
 
 
 def predicted_spend(study: StudySpec, plan: Plan, seconds: Mapping[str, float], earlier: RunResults | None) -> list[dict[str, Any]]:
@@ -62,14 +63,19 @@ def print_spend(writer: Console, rows: list[dict[str, Any]], text: str) -> None:
 
 def _cell(value: float | None, axis: str, cap: float | None) -> str:
     if value is not None:
-        return amount(value, axis)
-    return "after a first run" if cap is None else f"at most {amount(cap, axis)}"
+        return spend(value, axis)
+    return "after a first run" if cap is None else f"at most {spend(cap, axis)}"
 
 
 def _counted(earlier: RunResults | None, label: str) -> dict[str, Any]:
     counters = ("demonstrations", "comparisons", "queries")
-    mine = earlier.trials[(earlier.trials["method"] == label) & (earlier.trials["status"] == "finished")] if earlier is not None else ()
-    if not isinstance(mine, pd.DataFrame) or mine.empty:
-        return {"known": False, "tokens": None} | dict.fromkeys(counters, 0.0)
+    nothing = {"known": False, "tokens": None} | dict.fromkeys(counters, 0.0)
+    if earlier is None:
+        return nothing
+    import pandas as pd
+
+    mine = earlier.trials[(earlier.trials["method"] == label) & (earlier.trials["status"] == "finished")]
+    if mine.empty:
+        return nothing
     tokens = pd.to_numeric(mine["tokens"]).mean()
     return {"known": True, "tokens": None if pd.isna(tokens) else float(tokens)} | {name: float(mine[name].mean()) for name in counters}

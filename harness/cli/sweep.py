@@ -11,8 +11,6 @@ from rich.console import Console
 from harness.cli.text import print_table, say
 from harness.core.blocks import blocks
 from harness.core.spec import StudySpec
-from harness.report.sweep_tables import tables
-from harness.report.table import printed
 
 if TYPE_CHECKING:
     from harness.study.plan import Plan
@@ -75,6 +73,9 @@ def print_planned_sweep(writer: Console, sweep: Mapping[str, Any] | None) -> Non
 
 def print_sweep(writer: Console, sweep: Mapping[str, Any]) -> None:
     """Prints what a sweep found."""
+    from harness.report.sweep_tables import tables
+    from harness.report.table import printed
+
     for found in tables(sweep):
         head, *rows = printed(found.table)
         writer.print()

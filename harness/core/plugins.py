@@ -45,9 +45,14 @@ def load(kind: Kind, name: str, *, file: object = None, key: str | None = None) 
     if not found:
         raise SpecError(f"unknown {kind.removesuffix('s')}", file=file, key=key, value=name, valid=names(kind))
     try:
-        return found[0].load()
+        return _loaded(found[0], tuple(sys.path))
     except (ImportError, AttributeError) as error:
         raise SpecError(f"{kind.removesuffix('s')} {name!r} ({found[0].value}) cannot be imported: {error}", file=file, key=key) from error
+
+
+@lru_cache(maxsize=64)
+def _loaded(entry: metadata.EntryPoint, path: tuple[str, ...]) -> Any:
+    return entry.load()
 
 
 def package(kind: Kind, name: str) -> str:

@@ -6,7 +6,7 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,8 @@ from harness.errors import SpecError
 
 Location = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
+DEEPEST = 100
+"""Nesting that libyaml is trusted with; a study file needs less than ten levels."""
 MERGE = "tag:yaml.org,2002:merge"
 """YAML's `<<`: takes in another mapping's keys."""
 
@@ -43,12 +45,11 @@ class YamlFile:
         except OSError as error:
             raise SpecError(f"cannot be read: {error.strerror}", file=self.path) from error
         try:
-            loader = _Loader(text)  # a SafeLoader; parsed once for lines and content
-            root = loader.get_single_node()
+            root, construct = _parsed(text)  # once, for lines and content
             if root is None:
                 raise SpecError("the file is empty", file=self.path)
             self._note_lines(root, ())
-            return loader.construct_document(root)
+            return construct(root)
         except yaml.MarkedYAMLError as error:
             mark, problem = error.problem_mark, error.problem or ""
             file = f"{self.path}:{mark.line + 1}" if mark else str(self.path)
@@ -163,6 +164,32 @@ def _message(error: Any, owner: type[BaseModel] | None) -> str:
     return str(error["msg"]).removeprefix("Value error, ").replace("Input should", "should")
 
 
+def _parsed(text: str) -> tuple[yaml.Node | None, Callable[[yaml.Node], Any]]:
+    """The document's root, and what makes content of it: read by libyaml, ten times as fast, where it is there and can.
+
+    What libyaml cannot read, PyYAML reads again: its messages say more. What is nested deeply, PyYAML reads alone: its recursion ends in
+    an error, and that of the binding to libyaml in a crash.
+    """
+    if _FastLoader is not None:
+        try:
+            if _depth(text, _FastLoader) <= DEEPEST:
+                loader = _FastLoader(text)
+                return loader.get_single_node(), loader.construct_document
+        except yaml.YAMLError:
+            pass
+    slow = _Loader(text)
+    return slow.get_single_node(), slow.construct_document
+
+
+def _depth(text: str, loader: Any) -> int:
+    """How deeply the document nests."""
+    deepest = depth = 0
+    for event in yaml.parse(text, Loader=loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        deepest = max(deepest, depth)
+    return deepest
+
+
 class _Loader(yaml.SafeLoader):
     """A safe loader that reads 8e12 as a number, as YAML 1.2 has it, and 2024-10-05 as text."""
 
@@ -172,6 +199,14 @@ _Loader.yaml_implicit_resolvers = {
     for key, value in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789."))
+
+if yaml.__with_libyaml__:
+
+    class _LibyamlLoader(yaml.CSafeLoader):
+        """The same by libyaml."""
+
+    _LibyamlLoader.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+_FastLoader: Any = _LibyamlLoader if yaml.__with_libyaml__ else None
 
 
 def _within(content: Any, location: Location) -> Location:

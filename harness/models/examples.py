@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch import nn
 
 from harness.core.records import Message
 from harness.errors import SpecError
+from harness.models.adapters import base_model
 from harness.models.student import Student
 
 
@@ -131,7 +131,7 @@ def response_logits(
     The model's own forward computes them, so whatever it does to logits (Granite's and Cohere's scale, Gemma's soft cap) is done; its
     output head is shown the R positions alone.
     """
-    model: Any = student.model.get_base_model() if isinstance(student.model, PeftModel) else student.model
+    model = base_model(student.model)
     options = {"position_ids": position_B_T} if position_B_T is not None else {"attention_mask": mask_B_T}
 
     def select(head: nn.Module, args: tuple[torch.Tensor, ...]) -> torch.Tensor:

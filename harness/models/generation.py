@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import pad
-from transformers import DynamicCache
+
+if TYPE_CHECKING:  # a second and more to import
+    from transformers import DynamicCache
 
 BATCH_TOKENS = 6_144
 """Most prompt-plus-reply tokens in a batch (prefixes not counted). Fixed, so that equal requests make equal batches."""
@@ -166,6 +168,8 @@ def _prepared(
 
 def _stacked(model: Any, prefixes: list[tuple[int, ...]], longest: int, held: PrefixCaches) -> DynamicCache:
     """A cache with one row per prefix, shorter ones padded on the left."""
+    from transformers import DynamicCache
+
     stacked = DynamicCache(config=model.config)
     if longest == 0:
         return stacked
@@ -180,6 +184,8 @@ def _stacked(model: Any, prefixes: list[tuple[int, ...]], longest: int, held: Pr
 
 
 def _keys_values(model: Any, prefix: tuple[int, ...]) -> KeysValues:
+    from transformers import DynamicCache
+
     cache = DynamicCache(config=model.config)
     model(input_ids=torch.tensor([prefix], device=model.device), past_key_values=cache, use_cache=True, logits_to_keep=1)
     return tuple((layer.keys, layer.values) for layer in cache.layers)

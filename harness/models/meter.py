@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import PeftModel
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from harness.core.budget import Ledger
 from harness.core.flops import CONVENTION, Shape, backward_flops, forward_flops, linear_flops, repeated_flops
 from harness.errors import SpecError
+from harness.models.adapters import adapter_layers, base_model
 
 _FIRST_PROJECTION = re.compile(r"(^|\.)0\.(self_attn|attn|attention)\.(q_proj|k_proj|v_proj|qkv_proj|c_attn|query_key_value)\b")
 _FIRST_OF_MLP = re.compile(r"(^|\.)0\.mlp\.(gate_proj|up_proj|gate_up_proj|fc1|fc_in|dense_h_to_4h)\b")
@@ -60,7 +59,7 @@ def known_forward(*, padding: int = 0, attention_pairs: float | None = None) -> 
 
 def transformer_body(model: nn.Module) -> nn.Module | None:
     """The part of a transformers model that holds the layers (without output head); None for anything else."""
-    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    inner: Any = base_model(model)
     config = getattr(inner, "config", None)
     if config is None or not hasattr(config, "num_hidden_layers"):
         return None
@@ -177,7 +176,7 @@ class Meter:
         # Walking over all modules takes milliseconds, as long as a decoding step of a small model: once, and not at every forward.
         self._body_weights = list(self._body.parameters()) if self._body is not None else []
         self._checkpointing: list[Any] = [m for m in model.modules() if hasattr(m, "gradient_checkpointing")]
-        self._adapter = next((m for m in model.modules() if isinstance(m, BaseTunerLayer)), None)
+        self._adapter = next(adapter_layers(model), None)
         self._hooks: list[Any] = []
         self._shapes: dict[tuple[bool, int, bool], Shape] = {}
         inside: set[nn.Module] = set()

@@ -13,17 +13,16 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from harness.core.budget import Ledger
 from harness.core.records import Completion, Message
 from harness.core.spec import Adaptation
 from harness.errors import SourceError, SpecError
+from harness.models.adapters import is_adapted
 from harness.models.engines.base import Engine, EngineName
 from harness.models.engines.transformers_engine import TransformersEngine
 from harness.models.engines.vllm_engine import VllmEngine
@@ -31,6 +30,10 @@ from harness.models.generation import PrefixCaches
 from harness.models.meter import Meter, meter, transformer_body
 from harness.models.progress import quiet_progress
 from harness.models.sources import resolve
+
+if TYPE_CHECKING:  # PEFT and transformers' models take seconds to import, and who only reads a method's settings needs neither
+    from peft import LoraConfig, PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 STUDENT_FILE = "student.json"
 
@@ -99,6 +102,8 @@ class Student:
         full = adaptation is not None and adaptation.kind == "full"
         model, tokenizer = _read(resolve(source), torch.float32 if full else compute_dtype(device))
         if adaptation is not None and adaptation.kind == "lora":
+            from peft import get_peft_model
+
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
                 model = get_peft_model(model, _lora_config(adaptation))
@@ -136,7 +141,7 @@ class Student:
     @contextlib.contextmanager
     def as_loaded(self) -> Iterator[None]:
         """The student without what training has changed: adapters off. Only LoRA students can; a whole model must not have been trained."""
-        with self.model.disable_adapter() if isinstance(self.model, PeftModel) else contextlib.nullcontext():
+        with self.model.disable_adapter() if is_adapted(self.model) else contextlib.nullcontext():
             yield
 
     def render(self, conversation: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
@@ -313,6 +318,8 @@ class Student:
         device = device or default_device()
         lora = about["adaptation"] is not None and about["adaptation"]["kind"] == "lora"
         if lora:
+            from peft import PeftModel
+
             model, tokenizer = _read(resolve(source or about["source"]), torch.float32)
             model = PeftModel.from_pretrained(model, folder).merge_and_unload()
         else:
@@ -330,12 +337,16 @@ def _contiguous(head: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.
 
 
 def _lora_config(adaptation: Adaptation) -> LoraConfig:
+    from peft import LoraConfig
+
     return LoraConfig(
         r=adaptation.rank, lora_alpha=adaptation.alpha, lora_dropout=adaptation.dropout, target_modules="all-linear", task_type="CAUSAL_LM"
     )
 
 
 def _read(folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     try:
         with quiet_progress():
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from harness.core.results import RunResults
-from harness.report import charts, interval_charts, numbers, spending
+from harness.report import charts, interval_charts, numbers
 from harness.report.table import Cell, Column, Table, amount, label
 from harness.verdicts.tracks import spend
 
@@ -47,7 +47,7 @@ def _chart(
         ]
         fields = {key: row[key] for key in ("method", "cost", "quality", "cost_se", "quality_se", "correlation", "radius", "on_front")}
         regions.append(interval_charts.Region(**fields, seeds=seeds))
-    return interval_charts.front(regions, palette, axis=axis, unit=about["unit"], words=f"mean {spending.AXIS_NAMES[axis]}")
+    return interval_charts.front(regions, palette, axis=axis, unit=about["unit"], words=f"mean {numbers.AXIS_NAMES[axis]}")
 
 
 def _random(n_seeds: int) -> str:
@@ -77,11 +77,11 @@ def _table(found: Row, axes: Mapping[str, Row]) -> Table:
         cells.append(amount(first["quality"], numbers.percent))
         for axis in axes:
             row = by_axis[axis][method]
-            cells += [amount(row["cost"], partial(spending.amount, axis=axis)), _sureness(row)]
+            cells += [amount(row["cost"], partial(numbers.spend, axis=axis)), _sureness(row)]
         rows.append(cells)
     columns = [Column("Method", "method", numeric=False), Column("Mean score", "score")]
     for axis in axes:
-        name = spending.AXIS_NAMES[axis]
+        name = numbers.AXIS_NAMES[axis]
         columns += [Column(f"Mean {name}", f"cost_{axis}"), Column(f"On the front of {name}", f"share_on_front_{axis}")]
     text = (
         f"Share of {numbers.count(10_000)} joint draws of every method's mean cost and mean score in which no other method is better for "

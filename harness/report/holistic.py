@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from harness.core.results import RunResults
 from harness.report import numbers
 from harness.report.table import Cell, Column, Table, amount, words
+from harness.stats.student import t_quantile
 from harness.verdicts.holistic import CAVEATS, AxisValue, holistic_axes
 
 Row = dict[str, Any]
@@ -90,7 +90,7 @@ def _interval(values: Sequence[AxisValue], mean: float) -> tuple[float, float]:
 
     Zou & Donner 2008 for a sum of independent parts. Checkpoints that agree are no certainty: they were asked the same few items.
     """
-    seeds = float(stats.t.ppf(0.975, len(values) - 1)) * float(np.std([axis.value for axis in values], ddof=1)) / math.sqrt(len(values))
+    seeds = float(t_quantile(0.975, len(values) - 1)) * float(np.std([axis.value for axis in values], ddof=1)) / math.sqrt(len(values))
     known = [(axis.value - axis.interval[0], axis.interval[1] - axis.value) for axis in values if axis.interval is not None]
     below, above = np.mean(known, axis=0) if known else (0.0, 0.0)
     low, high = SPANS.get(values[0].measure, (0.0, 1.0))

@@ -9,6 +9,8 @@ from typing import Any
 MISSING = "–"
 _MINUS, _NARROW = "\u2212", "\u202f"
 _SI = ((1e24, "Y"), (1e21, "Z"), (1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+AXIS_NAMES = {"flops": "FLOPs", "tokens": "tokens", "seconds": "device seconds", "usd": "dollars", "labels": "labels"}
+"""What compute is matched on."""
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -163,3 +165,9 @@ def claimed(verdict: Mapping[str, Any]) -> str:
     if verdict["threshold"] == (1 if is_ratio else 0):
         return f"{'<' if lower else '>'} {'1×' if is_ratio else '0'}"
     return f"{'≤' if lower else '≥'} {effect(verdict['threshold'], estimand, unit)}"
+
+
+def spend(value: Any, axis: str) -> str:
+    """What was spent on an axis of matching, in its unit."""
+    write = {"flops": flops, "seconds": seconds, "usd": dollars}.get(axis, count)
+    return write(value)

@@ -8,13 +8,11 @@ from typing import Any
 from harness.core.grid import written
 from harness.core.results import RunResults
 from harness.report import numbers, views
-from harness.report.table import Cell, Column, Table, label, markdown_rows, words
-from harness.report.table import amount as quantity
+from harness.report.table import Cell, Column, Table, amount, label, markdown_rows, words
 from harness.report.text import visible
 from harness.verdicts.judge import MATCH_TOLERANCE
 
 Row = dict[str, Any]
-AXIS_NAMES = {"flops": "FLOPs", "tokens": "tokens", "seconds": "device seconds", "usd": "dollars", "labels": "labels"}
 PAIR_AXES = ("flops", "seconds", "usd", "labels")
 
 
@@ -50,9 +48,9 @@ def _audit(spend: Sequence[Row]) -> Table:
         failed = sum(row["failed"] for row in own)
         state, tone = ("untrained", "") if off is None else ("matched", "good") if off <= MATCH_TOLERANCE else ("not matched", "bad")
         rows.append([
-            label(method), quantity(len(own), numbers.count, flag=f"{failed} unfinished" if failed else "", tone="bad"),
-            quantity(sum(flops) / len(flops) if flops else None, numbers.flops), quantity(min(shares, default=None), numbers.percent),
-            quantity(max(shares, default=None), numbers.percent), quantity(off, numbers.percent, strong=True),
+            label(method), amount(len(own), numbers.count, flag=f"{failed} unfinished" if failed else "", tone="bad"),
+            amount(sum(flops) / len(flops) if flops else None, numbers.flops), amount(min(shares, default=None), numbers.percent),
+            amount(max(shares, default=None), numbers.percent), amount(off, numbers.percent, strong=True),
             Cell(state, state, flag="" if tone == "good" or off is None else "beyond the limit", tone=tone),
         ])  # fmt: skip
     columns = [
@@ -67,14 +65,14 @@ def _audit(spend: Sequence[Row]) -> Table:
 def _trainings(spend: Sequence[Row]) -> Table:
     rows = [
         [
-            label(row["method"]), words("all") if row["shared"] else quantity(row["seed"], numbers.count), words(row["status"]),
-            quantity(row["train_flops"], numbers.flops),
-            quantity(row["share"], numbers.percent, strong=True) if row["train_flops"] else Cell("untrained"),
-            quantity(row["tokens"], numbers.count), quantity(row["padding"], numbers.count), quantity(row["wall_s"], numbers.seconds),
-            quantity(row["energy_j"], numbers.energy), quantity(row["demonstrations"], numbers.count),
-            quantity(row["comparisons"], numbers.count), quantity(row["queries"], numbers.count),
-            quantity(row["verifications"], numbers.count), quantity(row["human_s"], numbers.seconds),
-            quantity(row["cost_usd"], numbers.dollars),
+            label(row["method"]), words("all") if row["shared"] else amount(row["seed"], numbers.count), words(row["status"]),
+            amount(row["train_flops"], numbers.flops),
+            amount(row["share"], numbers.percent, strong=True) if row["train_flops"] else Cell("untrained"),
+            amount(row["tokens"], numbers.count), amount(row["padding"], numbers.count), amount(row["wall_s"], numbers.seconds),
+            amount(row["energy_j"], numbers.energy), amount(row["demonstrations"], numbers.count),
+            amount(row["comparisons"], numbers.count), amount(row["queries"], numbers.count),
+            amount(row["verifications"], numbers.count), amount(row["human_s"], numbers.seconds),
+            amount(row["cost_usd"], numbers.dollars),
         ]
         for row in spend
     ]  # fmt: skip
@@ -102,7 +100,7 @@ def _accounts(run: RunResults) -> Table | None:
         return None
     accounts = list(dict.fromkeys(account for _, account in totals.index))
     methods = list(dict.fromkeys(method for method, _ in totals.index))
-    rows = [[label(name), *(quantity(totals.get((name, account)), numbers.flops) for account in accounts)] for name in methods]
+    rows = [[label(name), *(amount(totals.get((name, account)), numbers.flops) for account in accounts)] for name in methods]
     columns = [Column("Method", "method", numeric=False), *(Column(str(account), f"{account}_flops") for account in accounts)]
     text = (
         "Compute of all trials of a method by account. Only “train” is bound by the budget; “eval” is scoring, “tune” the search of "
@@ -113,15 +111,9 @@ def _accounts(run: RunResults) -> Table | None:
 
 def _phases(shares: Mapping[str, Mapping[str, float]]) -> Table:
     phases, _ = phase_rows(shares)
-    rows = [[label(method), *(quantity(by_phase.get(phase), numbers.percent) for phase in phases)] for method, by_phase in shares.items()]
+    rows = [[label(method), *(amount(by_phase.get(phase), numbers.percent) for phase in phases)] for method, by_phase in shares.items()]
     columns = [Column("Method", "method", numeric=False), *(Column(phase) for phase in phases)]
     return Table("phases", "Share of each method's training FLOPs by phase, mean over seeds.", columns, rows)
-
-
-def amount(value: Any, axis: str) -> str:
-    """A spend in its own unit."""
-    write = {"flops": numbers.flops, "seconds": numbers.seconds, "usd": numbers.dollars}.get(axis, numbers.count)
-    return write(value)
 
 
 def phase_rows(shares: Mapping[str, Mapping[str, float]]) -> tuple[list[str], list[tuple[str, list[str]]]]:
@@ -152,7 +144,7 @@ def _axes(table: Mapping[str, Any]) -> Row:
         {
             "axis": row["axis"],
             "spend": [row["spend"][method] for method in methods],
-            "at": amount(row["at"], row["axis"]),
+            "at": numbers.spend(row["at"], row["axis"]),
             "ranking": {entry["method"]: (place, entry) for place, entry in enumerate(row["ranking"] or (), start=1)},
             "why": row["why"],
         }
@@ -169,14 +161,14 @@ def _axes_table(axes: Row) -> Table:
         place, entry = row["ranking"].get(method, (None, None))
         note = "" if entry is None else f"at equal spend: {place}., {numbers.percent(entry['value'])}"
         flag = "tied with best" if entry and entry["tied_with_best"] else ""
-        return quantity(row["spend"][at], lambda value: amount(value, axis), note=note, flag=flag, tone="good")
+        return amount(row["spend"][at], lambda value: numbers.spend(value, axis), note=note, flag=flag, tone="good")
 
     rows = [[label(method), *(cell(row, at, method) for row in axes["rows"])] for at, method in enumerate(axes["methods"])]
-    columns = [Column("Method", "method", numeric=False), *(Column(AXIS_NAMES[row["axis"]], row["axis"]) for row in axes["rows"])]
+    columns = [Column("Method", "method", numeric=False), *(Column(numbers.AXIS_NAMES[row["axis"]], row["axis"]) for row in axes["rows"])]
     text = "Mean spend of whole runs on each axis."
     if axes["checkpoints"]:
         told = "; ".join(
-            f"{AXIS_NAMES[row['axis']]} {row['at']}" if row["ranking"] else f"{AXIS_NAMES[row['axis']]}: no ranking, {row['why']}"
+            f"{numbers.AXIS_NAMES[row['axis']]}" + (f" {row['at']}" if row["ranking"] else f": no ranking, {row['why']}")
             for row in axes["rows"]
         )
         text += (
@@ -202,22 +194,22 @@ def _pairs_table(pairs: Mapping[tuple[str, str], Row]) -> Table:
     def cell(row: Row | None) -> Cell:
         if row is None:
             return Cell(numbers.MISSING)
-        mine = "never in some seed" if row["treatment_cost"] is None else amount(row["treatment_cost"], row["axis"])
+        mine = "never in some seed" if row["treatment_cost"] is None else numbers.spend(row["treatment_cost"], row["axis"])
         exact = str(row["ratio"]).replace(".", "", 1).isdigit()
-        note = f"{mine} against {amount(row['comparator_cost'], row['axis'])}"
+        note = f"{mine} against {numbers.spend(row['comparator_cost'], row['axis'])}"
         return Cell(f"{row['ratio']}×", float(row["ratio"]) if exact else str(row["ratio"]), row["interval"], numbers.number, note=note)
 
     rows = [
         [
             label(treatment), label(comparator), *(cell(pair["axes"].get(axis)) for axis in PAIR_AXES),
-            quantity(pair["told"]["share_never"] if pair["told"] else None, numbers.percent),
-            quantity(pair["told"]["n_seeds"] if pair["told"] else None, numbers.count), words(None if pair["told"] else pair["why"]),
+            amount(pair["told"]["share_never"] if pair["told"] else None, numbers.percent),
+            amount(pair["told"]["n_seeds"] if pair["told"] else None, numbers.count), words(None if pair["told"] else pair["why"]),
         ]
         for (treatment, comparator), pair in pairs.items()
     ]  # fmt: skip
     columns = [
         Column("Method", "method", numeric=False), Column("Rival", "rival", numeric=False),
-        *(Column(AXIS_NAMES[axis], f"{axis}_ratio") for axis in PAIR_AXES),
+        *(Column(numbers.AXIS_NAMES[axis], f"{axis}_ratio") for axis in PAIR_AXES),
         Column("Never reached", "share_never"), Column("Seeds", "n_seeds"), Column("Why nothing is known", "why", numeric=False),
     ]  # fmt: skip
     text = "Cost to reach the rival's final quality as a multiple of the rival's own, by axis, with 95 % interval over seeds."
@@ -229,7 +221,7 @@ def _tuned_table(tuned: Sequence[Row]) -> Table:
         [
             label(row["method"]), words(row["chosen"]),
             words("; ".join(f"{values}: {score}{' ' + errors if errors else ''}" for values, score, errors in row["candidates"])),
-            quantity(row["flops"], numbers.flops),
+            amount(row["flops"], numbers.flops),
         ]
         for row in tuned
     ]  # fmt: skip

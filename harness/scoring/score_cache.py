@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from harness.errors import StoreError
-from harness.models.engines.weights import adapters_off
+from harness.models.adapters import adapters_off
 from harness.scoring.packing import TokenPair
 from harness.scoring.prefix import Score
 

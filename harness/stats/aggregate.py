@@ -16,11 +16,11 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from harness.errors import SpecError
 from harness.stats.clustered import FloatArray, check_options, scores
 from harness.stats.intervals import wilson_mean
+from harness.stats.student import t_quantile
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _of_means(statistic: Aggregate, runs: list[FloatArray], level: float) -> See
     estimate, se = _jackknife(statistic, runs, level)
     n_seeds, n_tasks = runs[0].shape
     flat = se <= 1e-14 * max(1.0, abs(estimate))
-    half = float("inf") if flat else float(stats.t.ppf((1 + level) / 2, n_seeds - 1)) * se
+    half = float("inf") if flat else float(t_quantile((1 + level) / 2, n_seeds - 1)) * se
     return SeedEstimate(estimate, se, n_seeds - 1.0, (estimate - half, estimate + half), level, n_seeds, n_tasks, flat)
 
 
@@ -120,6 +120,8 @@ def _jackknife(statistic: Aggregate, runs: list[FloatArray], level: float) -> tu
 
 
 def _middle_mean(runs_S_K: FloatArray) -> float:
+    from scipy import stats
+
     return float(stats.trim_mean(runs_S_K, 0.25, axis=None))
 
 

@@ -18,11 +18,12 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from harness.errors import SpecError
 from harness.stats.clustered import FloatArray, check_options, cluster_codes, floor_variance, scores
 from harness.stats.paired import pair_columns
+from harness.stats.student import t_quantile
 
 Method = Literal["bca", "percentile", "studentised"]
 Statistic = Callable[[FloatArray], FloatArray]
@@ -215,15 +216,15 @@ def _bca(estimate_D: FloatArray, distribution_B_D: FloatArray, left_out_C_D: Flo
     # Sums of the same numbers in another order differ in the last bits and are ties all the same.
     slack_D = 1e-12 * np.maximum(np.abs(estimate_D), np.ptp(distribution_B_D, axis=0))
     share_D = ((distribution_B_D < estimate_D - slack_D).mean(axis=0) + (distribution_B_D <= estimate_D + slack_D).mean(axis=0)) / 2
-    bias_D = stats.norm.ppf(np.clip(share_D, 0.5 / len(distribution_B_D), 1 - 0.5 / len(distribution_B_D)))
+    bias_D = special.ndtri(np.clip(share_D, 0.5 / len(distribution_B_D), 1 - 0.5 / len(distribution_B_D)))
     pull_C_D = left_out_C_D.mean(axis=0) - left_out_C_D
     spread_D = (pull_C_D**2).sum(axis=0)
     acceleration_D = np.divide((pull_C_D**3).sum(axis=0), 6 * spread_D**1.5, out=np.zeros_like(spread_D), where=spread_D > 0)
     ends = []
     for tail in _tails(level):
-        z_D = bias_D + stats.norm.ppf(tail)
+        z_D = bias_D + special.ndtri(tail)
         room_D = 1 - acceleration_D * z_D
-        percent_D = stats.norm.cdf(bias_D + np.divide(z_D, room_D, out=np.copysign(np.inf, z_D), where=room_D > 0))
+        percent_D = special.ndtr(bias_D + np.divide(z_D, room_D, out=np.copysign(np.inf, z_D), where=room_D > 0))
         ends.append(np.array([np.quantile(column, q) for column, q in zip(distribution_B_D.T, percent_D, strict=True)]))
     return ends[0], ends[1]
 
@@ -241,7 +242,7 @@ def _result(
     se_D = distribution_B_D.std(axis=0, ddof=1)
     flat_D = np.ptp(distribution_B_D, axis=0) <= _ZERO * np.maximum(value_range, np.abs(estimate_D))
     floor = float(np.sqrt(floor_variance(sample.n_clusters, value_range)))
-    half = float(stats.t.ppf((1 + level) / 2, sample.n_clusters - 1)) * floor
+    half = float(t_quantile((1 + level) / 2, sample.n_clusters - 1)) * floor
     return BootstrapResult(
         estimate_D,
         np.where(flat_D, floor, se_D),

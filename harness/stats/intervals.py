@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-from scipy import stats
+from scipy import special
 
 from harness.errors import SpecError
+from harness.stats.student import t_quantile
 
 
 def wilson(successes: float, n: float, *, level: float = 0.95, df: float = math.inf) -> tuple[float, float]:
@@ -17,7 +18,7 @@ def wilson(successes: float, n: float, *, level: float = 0.95, df: float = math.
         df: degrees of freedom of the quantile (infinite = normal), for proportions whose variance was estimated.
     """
     _check(successes, n)
-    z2 = float(stats.t.ppf((1 + level) / 2, df)) ** 2
+    z2 = float(t_quantile((1 + level) / 2, df)) ** 2
     share = successes / n
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
@@ -27,9 +28,9 @@ def wilson(successes: float, n: float, *, level: float = 0.95, df: float = math.
 def jeffreys(successes: float, n: float, *, level: float = 0.95) -> tuple[float, float]:
     """Equal-tailed interval of Beta(successes + ½, failures + ½), closed at 0 and 1 (Brown, Cai & DasGupta 2001)."""
     _check(successes, n)
-    posterior = stats.beta(successes + 0.5, n - successes + 0.5)
     tail = (1 - level) / 2
-    return (0.0 if successes == 0 else float(posterior.ppf(tail)), 1.0 if successes == n else float(posterior.ppf(1 - tail)))
+    low, high = (float(special.betaincinv(successes + 0.5, n - successes + 0.5, chance)) for chance in (tail, 1 - tail))
+    return (0.0 if successes == 0 else low, 1.0 if successes == n else high)
 
 
 def wilson_mean(mean: float, se: float, n: int, *, df: float = math.inf, level: float = 0.95) -> tuple[float, float]:

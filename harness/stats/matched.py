@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from harness.errors import SpecError
 from harness.stats.diversity import Integers, TextSet
+from harness.stats.student import t_quantile
 
 BIN_RATIO = 1.25
 """Two texts in one length bin differ by less than this factor in words."""
@@ -97,7 +97,7 @@ def _difference(a_S: list[float], b_S: list[float], level: float) -> Difference:
     mean, n = float(gaps_S.mean()), len(gaps_S)
     interval = None
     if n > 1:
-        half = float(stats.t.ppf((1 + level) / 2, n - 1) * gaps_S.std(ddof=1) / math.sqrt(n))
+        half = float(t_quantile((1 + level) / 2, n - 1) * gaps_S.std(ddof=1) / math.sqrt(n))
         interval = (mean - half, mean + half)
     return Difference(float(np.mean(a_S)), float(np.mean(b_S)), mean, interval, n)
 

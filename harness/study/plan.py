@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from harness.core import grid, parts, plugins, provenance
-from harness.core.spec import MethodSpec, PoolSpec, StudySpec
+from harness.core.spec import MethodSpec, PoolSpec, StudentSpec, StudySpec
 from harness.core.suite_spec import SuiteSpec
 from harness.models.engines.vllm_install import require_vllm
 from harness.scoring.perturbations import VERSION as PERTURBATION_VERSION
@@ -120,11 +120,18 @@ class _Planner:
             self.versions["engine"] = require_vllm().version
         self.stages: dict[str, Stage] = {}
         self.trials: list[Trial] = []
+        self._id = StageIds()
+        self._trainings: dict[tuple[str, str | None], dict[str, Any]] = {}
+        """By label and family left out, what determines a training run."""
         self._contents: dict[str, dict[str, Any]] = {}
-        """Configurations of methods and pools as the plug-ins complete them, each worked out once."""
-        self._evaluation = [suite.model_dump(mode="json") for suite in study.suites if plugins.load("suites", suite.name).evaluation]
+        """What describes methods, pools and students, as the plug-ins complete it: each worked out once for all stages."""
         self._first: dict[str, tuple[dict[str, Any], float]] = {}
-        """By label, the settings that determine the first part of its training, and the share of the budget that it takes."""
+        """By label, the method with the settings that determine the first part of its training, and the share of the budget of that."""
+        self._evaluation = [suite.model_dump(mode="json") for suite in study.suites if plugins.load("suites", suite.name).evaluation]
+        self._setting = asdict(setting)
+        self._caps = study.budget.caps.model_dump(mode="json", exclude_none=True)
+        self._asked = self._suites(study.suites)
+        self._perturbations = [each.model_dump(mode="json", exclude_defaults=True) for each in study.perturbations]
 
     def plan(self) -> Plan:
         shareable = hasattr(plugins.load("pools", self.study.pool.name), "restore")
@@ -132,7 +139,7 @@ class _Planner:
             plugin = plugins.load("methods", method.name)
             if shareable and parts.in_two_parts(plugin):
                 config = plugin.Config(**method.config)
-                first = parts.first_config(plugin, config).model_dump(mode="json")
+                first = self._method_content(method) | {"config": parts.first_config(plugin, config).model_dump(mode="json")}
                 self._first[method.label] = first, float(plugin.first_share(config))
             seedless = bool(getattr(plugin, "seedless", False))
             tuning = [] if seedless or self.study.tune is None else self._tune_stages(method)
@@ -148,7 +155,7 @@ class _Planner:
         first_of: dict[str, str] = {}
         for stage in self.stages.values():
             if content := self._first_content(stage):
-                first_of[stage.id] = stage_id(content)
+                first_of[stage.id] = self._id(content)
                 users.setdefault(first_of[stage.id], []).append(stage)
         found: dict[str, Stage] = {}
         for stage in self.stages.values():
@@ -168,13 +175,12 @@ class _Planner:
         """What determines the first part of a train stage; nothing where it has none to share. Tuned settings are known too late."""
         if stage.kind != "train" or "tuned" in stage.content or stage.label not in self._first:
             return {}
-        return {**stage.content, "kind": "prepare", "method": {**stage.content["method"], "config": self._first[stage.label][0]}}
+        return {**stage.content, "kind": "prepare", "method": self._first[stage.label][0]}
 
     def _trial(self, method: MethodSpec, seed: int, seedless: bool, tuning: list[Stage], fold: str | None = None) -> None:
-        # An untrained student is the same without any family.
-        pool = self.study.pool if fold is None or seedless else pool_without(self.study.pool, fold)
         kept = self.study.checkpoints is not None and not seedless and fold is None
-        train = self._add(self._train_stage(method, seed, pool, tuning, kept, "" if seedless else fold or ""))
+        # An untrained student is the same without any family.
+        train = self._add(self._train_stage(method, seed, tuning, kept, None if seedless else fold))
         score = self._add(self._score_stage(method, seed, train, fold))
         checkpoints = self._add(self._checkpoint_stage(method, seed, train)).id if kept else None
         tuned = tuple(stage.id for stage in tuning)
@@ -195,52 +201,60 @@ class _Planner:
         for values in tried:
             for seed in tune.seeds:
                 content = {
-                    **self._training(method.model_copy(update={"config": grid.with_values(method.config, values)}), seed, self.study.pool),
+                    **self._training(method.model_copy(update={"config": grid.with_values(method.config, values)}), self.study.pool),
                     "kind": "tune",
+                    "seed": seed,
                     "values": values,
                     "train_flops": flops,
                     "validation": self._suites(tune.suites),
                 }
-                found.append(self._add(Stage(stage_id(content), "tune", method.label, seed, (), content, grid.written(values))))
+                found.append(self._add(Stage(self._id(content), "tune", method.label, seed, (), content, grid.written(values))))
         return found
 
-    def _train_stage(self, method: MethodSpec, seed: int, pool: PoolSpec, tuning: list[Stage], kept: bool, note: str) -> Stage:
-        content = {"kind": "train", **self._training(method, seed, pool)}
+    def _train_stage(self, method: MethodSpec, seed: int, tuning: list[Stage], kept: bool, fold: str | None) -> Stage:
+        if (method.label, fold) not in self._trainings:
+            pool = self.study.pool if fold is None else pool_without(self.study.pool, fold)
+            self._trainings[method.label, fold] = self._training(method, pool)
+        content = {"kind": "train", **self._trainings[method.label, fold], "seed": seed}
         if tuning:
             content["tuned"] = [stage.id for stage in tuning]
         if kept and self.study.checkpoints is not None:
             content["checkpoints"] = self.study.checkpoints.shares
         inputs = tuple(stage.id for stage in tuning)
-        return Stage(stage_id(content), "train", method.label, seed, inputs, content, note and f"without {note}")
+        return Stage(self._id(content), "train", method.label, seed, inputs, content, f"without {fold}" if fold else "")
 
-    def _training(self, method: MethodSpec, seed: int, pool: PoolSpec) -> dict[str, Any]:
+    def _training(self, method: MethodSpec, pool: PoolSpec) -> dict[str, Any]:
+        """What determines a training run, but for its seed."""
         # Configurations are hashed as the plug-in completes them, so that writing out a default changes nothing.
-        study, student, plugin = self.study, self.study.student_of(method), plugins.load("methods", method.name)
+        study, plugin = self.study, plugins.load("methods", method.name)
         content = {
             "method": self._method_content(method),
             "pool": self._pool_content(pool),
-            "seed": seed,
-            "student": {
-                "weights": self.other_weights.get(student.model, self.weights),
-                "adaptation": student.adaptation.model_dump(mode="json"),
-            },
+            "student": self._student_content(study.student_of(method)),
             # What trains nothing is the same at every budget of a sweep.
             "train_flops": study.budget.train_flops if getattr(plugin, "seedless", False) else study.train_flops_of(method),
             # The pool keeps clear of every evaluation item, so the suites shape what is trained on.
             "suites": self._evaluation,
-            "setting": asdict(self.setting),
+            "setting": self._setting,
             "versions": self.versions,
         }
-        caps = study.budget.caps.model_dump(mode="json", exclude_none=True)
-        if caps:
-            content["caps"] = caps | ({"prices": study.prices} if "usd" in caps else {})
+        if self._caps:
+            content["caps"] = self._caps | ({"prices": study.prices} if "usd" in self._caps else {})
         return content
+
+    def _student_content(self, student: StudentSpec) -> dict[str, Any]:
+        known = f"student {student.model_dump_json()}"
+        if known not in self._contents:
+            weights = self.other_weights.get(student.model, self.weights)
+            self._contents[known] = {"weights": weights, "adaptation": student.adaptation.model_dump(mode="json")}
+        return self._contents[known]
 
     def _method_content(self, method: MethodSpec) -> dict[str, Any]:
         known = json.dumps([method.name, method.config], sort_keys=True, default=repr)
         if known not in self._contents:
-            config = plugins.load("methods", method.name).Config(**method.config).model_dump(mode="json")
-            self._contents[known] = {"name": method.name, "config": config, "from": plugins.distribution("methods", method.name)}
+            config = plugins.load("methods", method.name).Config(**method.config)
+            about = {"name": method.name, "config": config.model_dump(mode="json"), "from": plugins.distribution("methods", method.name)}
+            self._contents[known] = about
         return self._contents[known]
 
     def _pool_content(self, pool: PoolSpec) -> dict[str, Any]:
@@ -254,22 +268,22 @@ class _Planner:
 
     def _score_stage(self, method: MethodSpec, seed: int, train: Stage, fold: str | None) -> Stage:
         suites = self.study.suites if fold is None else fold_suites(self.study, fold)
-        perturbations = [each.model_dump(mode="json", exclude_defaults=True) for each in self.study.perturbations] if fold is None else []
+        perturbations = self._perturbations if fold is None else []
         content = self._scoring("score", train, suites) | {"perturbations": perturbations}
         if perturbations or any(name.startswith("robust:") for suite in suites for name in suite.tasks or ()):
             content["perturbation_version"] = PERTURBATION_VERSION
-        return Stage(stage_id(content), "score", method.label, seed, (train.id,), content, f"on {fold}" if fold else "")
+        return Stage(self._id(content), "score", method.label, seed, (train.id,), content, f"on {fold}" if fold else "")
 
     def _checkpoint_stage(self, method: MethodSpec, seed: int, train: Stage) -> Stage:
         content = self._scoring("checkpoints", train, checkpoint_suites(self.study))
-        return Stage(stage_id(content), "checkpoints", method.label, seed, (train.id,), content)
+        return Stage(self._id(content), "checkpoints", method.label, seed, (train.id,), content)
 
     def _scoring(self, kind: StageKind, train: Stage, suites: list[SuiteSpec]) -> dict[str, Any]:
         return {
             "kind": kind,
             "inputs": [train.id],
-            "suites": self._suites(suites),
-            "setting": asdict(self.setting),
+            "suites": self._asked if suites is self.study.suites else self._suites(suites),
+            "setting": self._setting,
             "versions": self.versions,
         }
 
@@ -307,9 +321,26 @@ def local_setting(threads: int) -> Setting:
     return Setting(name, str(compute_dtype(device)).removeprefix("torch."), threads)
 
 
-def stage_id(content: dict[str, Any]) -> str:
-    """The first 16 hex digits of the content's sha256."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+class StageIds:
+    """Ids of stages: the first 16 hex digits of the sha256 of a content, as JSON with sorted keys.
+
+    What several contents hold (the same object, not an equal one) is written as JSON once.
+    """
+
+    def __init__(self) -> None:
+        self._written: dict[int, tuple[Any, str]] = {}
+        """By `id` of an object: itself, so that the number stays its own, and its JSON."""
+
+    def __call__(self, content: dict[str, Any]) -> str:
+        """The id. Keys are words of ours; what `content` holds must not be changed afterwards."""
+        text = ", ".join([f'"{key}": {self._json(content[key])}' for key in sorted(content)])
+        return hashlib.sha256(f"{{{text}}}".encode()).hexdigest()[:16]
+
+    def _json(self, value: Any) -> str:
+        known = self._written.get(id(value))
+        if known is None:
+            known = self._written[id(value)] = value, json.dumps(value, sort_keys=True)
+        return known[1]
 
 
 def folds(study: StudySpec) -> list[str]:

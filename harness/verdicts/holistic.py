@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from harness.core.records import CLEAN, Status
 from harness.seeds import generator
 from harness.stats.calibrated import calibration
 from harness.stats.diversity import Floats, TextSet
 from harness.stats.membership import attack
+from harness.stats.student import t_quantile
 from harness.verdicts.score_table import mean_estimate
 
 Interval = tuple[float, float]
@@ -140,7 +140,7 @@ def _cut(text: str) -> str:
 def _jackknife(whole: float, left_out: Sequence[float]) -> Interval:
     """A t interval from leaving out one prompt at a time."""
     n, values = len(left_out), np.asarray(left_out)
-    half = float(stats.t.ppf(0.975, n - 1) * np.sqrt((n - 1) / n * ((values - values.mean()) ** 2).sum()))
+    half = float(t_quantile(0.975, n - 1) * np.sqrt((n - 1) / n * ((values - values.mean()) ** 2).sum()))
     return (whole - half, whole + half)
 
 

@@ -14,7 +14,6 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from harness.core.budget import Ledger
@@ -207,6 +206,8 @@ class FaithfulPolicy:
 
         The gradient is written out: at these sizes automatic differentiation costs twenty times the arithmetic.
         """
+        from scipy.optimize import minimize
+
         parameters = list(self.critic.parameters())
         weights = [layer.weight.numel() for layer in self.critic if isinstance(layer, nn.Linear)]
         positions = len(states_N_D)

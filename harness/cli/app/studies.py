@@ -98,19 +98,22 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Show trials, compute, predicted time, label costs, detectable effects and the cheapest sufficient design; trains nothing."""
-    from harness.cli.plan import plan_command
+    from harness.core.memory import without_collecting
 
-    plan_command(
-        study,
-        workers=workers,
-        threads=threads,
-        out=out,
-        pilot=pilot,
-        seed_cost=seed_cost,
-        item_cost=item_cost,
-        everything=everything,
-        as_json=as_json,
-    )
+    with without_collecting():
+        from harness.cli.plan import plan_command
+
+        plan_command(
+            study,
+            workers=workers,
+            threads=threads,
+            out=out,
+            pilot=pilot,
+            seed_cost=seed_cost,
+            item_cost=item_cost,
+            everything=everything,
+            as_json=as_json,
+        )
 
 
 @commands.command(epilog="Examples:\n\n  selfteach status quickstart\n\n  selfteach status results/runs/quickstart --json")

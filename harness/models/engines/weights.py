@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
-from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import save_file
 from torch import nn
+
+from harness.models.adapters import adapters_off, base_model, is_adapter_layer
 
 Fingerprint = tuple[int, ...]
 _MEMORY_BACKED = Path("/dev/shm")
@@ -27,19 +27,13 @@ def fingerprint(model: nn.Module) -> Fingerprint:
     return (1, *(int(torch.hash_tensor(weight).view(torch.int64)) for weight in trained))
 
 
-def adapters_off(model: nn.Module) -> bool:
-    """Whether LoRA layers are there and switched off."""
-    layer = next(_lora_layers(model), None)
-    return layer is not None and bool(layer.disable_adapters)
-
-
 def write_checkpoint(model: Any, folder: Path, *, dtype: torch.dtype, config: bool) -> None:
     """Writes all weights, adapters merged in fp32 where they are on, as one safetensors file.
 
     Args:
         config: with the model's config.json, which a reader needs once.
     """
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    base = base_model(model)
     folder.mkdir(parents=True, exist_ok=True)
     if config:
         about = base.config.to_diff_dict() | {"dtype": str(dtype).removeprefix("torch."), "architectures": [type(base).__name__]}
@@ -55,17 +49,13 @@ def _merged(base: nn.Module, dtype: torch.dtype) -> Iterator[tuple[str, torch.Te
         for name, parameter in base.named_parameters():
             if "lora_" in name:
                 continue
-            owner = base.get_submodule(name.partition(".base_layer.")[0]) if ".base_layer." in name else None
+            owner: Any = base.get_submodule(name.partition(".base_layer.")[0]) if ".base_layer." in name else None
             weight = parameter.detach()
-            if isinstance(owner, BaseTunerLayer) and name.endswith(".weight") and not owner.disable_adapters:
+            if is_adapter_layer(owner) and name.endswith(".weight") and not owner.disable_adapters:
                 weight = weight.float()
                 for adapter in owner.active_adapters:
                     weight = weight + owner.get_delta_weight(adapter)
             yield name.replace(".base_layer.", "."), weight.to(device="cpu", dtype=dtype).contiguous()
-
-
-def _lora_layers(model: nn.Module) -> Iterator[Any]:
-    return (module for module in model.modules() if isinstance(module, BaseTunerLayer))
 
 
 def scratch_folder(needed_bytes: int) -> Path:
