@@ -14,8 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.core.records import Instruction, Preference
-from harness.stats.bootstrap import bootstrap
-from harness.stats.intervals import wilson
 from tasks.annotators import EVEN, Annotators, correctness
 
 Pair = tuple[Instruction, str, str]
@@ -50,6 +48,8 @@ def panel(votes_A_N: Votes, *, names: Sequence[str], clusters_N: Sequence[object
     labels = ["agreement", "fleiss_kappa", *(f"{names[one]} and {names[other]}" for one, other in pairs)]
     found: dict[str, Any] = {}
     if len(set(clusters_N)) > 1:
+        from harness.stats.bootstrap import bootstrap  # not above: planning a study imports this module, and scipy takes a while
+
         codes = np.unique([str(cluster) for cluster in clusters_N], return_inverse=True)[1]
         result = bootstrap(data_N_M, statistic, rng=rng, clusters_N=codes, resamples=RESAMPLES, method="percentile")
         rows = zip(labels, result.estimate_D, result.low_D, result.high_D, strict=True)
@@ -115,4 +115,6 @@ def _criterion(first_wins_N: Votes, gain_N: Floats) -> dict[str, Any]:
     decided = np.abs(gain_N) > EVEN
     n = int(decided.sum())
     right = int((first_wins_N == (gain_N > 0))[decided].sum())
+    from harness.stats.intervals import wilson
+
     return {"agreement": right / n if n else None, "interval": list(wilson(right, n)) if n else None, "n": n, "even": len(gain_N) - n}

@@ -46,7 +46,7 @@ def plan_command(
     """
     from harness.study.calibration import against_alone, calibrate, makespan_s, planned_items, predict, stage_items
     from harness.study.display import duration
-    from harness.study.place import usable_gpus
+    from harness.study.gpus import usable_gpus
     from harness.study.run import RUNS, Layout, make_plan
 
     study, layout = load_study(path), Layout.of(workers, threads, gpus=len(usable_gpus()))

@@ -14,9 +14,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 TEXTS = "texts.parquet"
 TEXT = "text"
@@ -41,6 +42,8 @@ def with_texts(samples: pd.DataFrame, root: Path) -> pd.DataFrame:
     """
     if TEXT not in samples:
         return samples
+    import pandas as pd
+
     texts, rows = pd.read_parquet(root / TEXTS), samples[TEXT].to_numpy()
     if len(rows) and not 0 <= rows.min() <= rows.max() < len(texts):
         raise ValueError(f"{root / TEXTS} has not all of its texts")

@@ -172,7 +172,7 @@ def _parsed(text: str) -> tuple[yaml.Node | None, Callable[[yaml.Node], Any]]:
     """
     if _FastLoader is not None:
         try:
-            if _depth(text, _FastLoader) <= DEEPEST:
+            if not _nests_deeply(text, _FastLoader):
                 loader = _FastLoader(text)
                 return loader.get_single_node(), loader.construct_document
         except yaml.YAMLError:
@@ -181,13 +181,14 @@ def _parsed(text: str) -> tuple[yaml.Node | None, Callable[[yaml.Node], Any]]:
     return slow.get_single_node(), slow.construct_document
 
 
-def _depth(text: str, loader: Any) -> int:
-    """How deeply the document nests."""
-    deepest = depth = 0
+def _nests_deeply(text: str, loader: Any) -> bool:
+    """Whether the document nests more than DEEPEST levels; looks no further than there, because thousands take libyaml minutes."""
+    depth = 0
     for event in yaml.parse(text, Loader=loader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        deepest = max(deepest, depth)
-    return deepest
+        if depth > DEEPEST:
+            return True
+    return False
 
 
 class _Loader(yaml.SafeLoader):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from harness.core.store import RunStore, is_disk_full
 from harness.errors import SpecError, StoreError
 from harness.study.executor import LocalExecutor
+from harness.study.gpus import usable_gpus
 from harness.study.plan import Setting
 from harness.study.ray_executor import RayExecutor, check_ray
 from harness.study.schedule import Executor
@@ -143,15 +144,6 @@ class Place:
             return f"Ray at {self.address}{f', {self.most} stages at a time,' if self.most else ''}"
         devices = f" on {len(self.gpus)} GPUs" if self.gpus else ""
         return f"{workers} workers{devices}" + (" under Ray" if self.executor == "ray" else "")
-
-
-def usable_gpus() -> tuple[str, ...]:
-    """The GPUs that torch can use here, as CUDA_VISIBLE_DEVICES names them."""
-    import torch
-
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    return tuple(named[:count]) if named else tuple(map(str, range(count)))
 
 
 def _listed(text: str) -> tuple[str, ...]:

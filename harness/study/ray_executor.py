@@ -70,8 +70,13 @@ class RayExecutor(Executor):
     def session(self) -> Iterator[None]:
         """Joins the cluster, after starting it if it is to be our own; at the end our tasks are cancelled and an own cluster is gone."""
         with ExitStack() as stack:
-            address = self.address or stack.enter_context(RayHead(cpus=(self.workers or 1) * self.threads, gpus=self.gpus))
-            stack.enter_context(joined(address, self._environment))
+            if self.address is None:
+                head = RayHead(cpus=(self.workers or 1) * self.threads, gpus=self.gpus, environment=self._environment)
+                address = stack.enter_context(head)
+                stack.enter_context(joined(address))
+            else:
+                address = self.address
+                stack.enter_context(joined(address, self._environment))
             self._options = {"num_cpus": self.threads, "num_gpus": self._gpus_each(), "max_retries": MAX_KILLS - 1}
             if self._capacity() == 0:
                 raise SpecError(
@@ -220,8 +225,8 @@ def load_ray() -> Any:
 
 
 @contextmanager
-def joined(address: str, environment: dict[str, str]) -> Iterator[None]:
-    """This process as a driver of the cluster at `address`, whose workers have `environment`.
+def joined(address: str, environment: dict[str, str] | None = None) -> Iterator[None]:
+    """This process as a driver of the cluster at `address`, whose workers have `environment` beside the cluster's own.
 
     Raises:
         ExecutorError: no cluster answers there.
@@ -232,7 +237,7 @@ def joined(address: str, environment: dict[str, str]) -> Iterator[None]:
     try:
         ray.init(
             address=address,
-            runtime_env={"env_vars": environment},
+            runtime_env={"env_vars": environment} if environment else None,
             log_to_driver=False,
             logging_level="ERROR",
         )

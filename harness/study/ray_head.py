@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from types import TracebackType
 
 import psutil
@@ -32,10 +33,12 @@ class RayHead:
     Args:
         cpus: what stages may hold together.
         gpus: devices as CUDA_VISIBLE_DEVICES names them.
+        environment: variables that workers have beside those of this process. Inherited, where an environment told to Ray with the driver
+            or a task makes it start other workers than those that are ready (two seconds).
     """
 
-    def __init__(self, *, cpus: int, gpus: tuple[str, ...] = ()) -> None:
-        self._cpus, self._gpus = cpus, gpus
+    def __init__(self, *, cpus: int, gpus: tuple[str, ...] = (), environment: Mapping[str, str] | None = None) -> None:
+        self._cpus, self._gpus, self._environment = cpus, gpus, environment or {}
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> str:
@@ -45,6 +48,7 @@ class RayHead:
         authenticate()
         environment = {
             **os.environ,
+            **self._environment,
             "RAY_USAGE_STATS_ENABLED": "0",
             **({"CUDA_VISIBLE_DEVICES": ",".join(self._gpus)} if self._gpus else {}),
         }

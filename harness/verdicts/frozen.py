@@ -108,13 +108,15 @@ def freeze(runs: Sequence[RunResults], *, out: Path, margin: float, item_seed: i
         ranked = _ranked(results)
         tasks = list(dict.fromkeys(task for _, block_tasks, _ in ranked for task in block_tasks))
         if not tasks:
-            raise SpecError("this run has no leaderboard; `selfteach report` writes it", key="RUN", value=str(results.run_dir))
+            told = "nothing of this run is ranked" if results.leaderboard else "this run has no leaderboard; `selfteach report` writes it"
+            raise SpecError(told, key="RUN", value=str(results.run_dir))
         path = Path(os.path.relpath(results.run_dir, out.parent)).as_posix()
         entries[name] = run_entry(results, tasks, path=path, item_seed=item_seed)
         for block, block_tasks, methods in ranked:
             for method in methods:
                 models[prefix + method] = model_entry(results, name, method, block)
                 rows += _rows(results, scores, method, block_tasks, prefix + method, margin, left_out)
+        left_out += _unperturbed(scores, ranked, prefix)
         left_out += _unranked(results, scores, ranked)
     if not rows:
         raise SpecError("no row can be frozen", key="RUN", value="; ".join(left_out))
@@ -141,6 +143,19 @@ def block_of(results: RunResults, method: str) -> str:
     """The block that a method ran in; "" in a study with one only."""
     found = blocks(results.study)
     return next(block.name for block in found if method in block.methods) if len(found) > 1 else ""
+
+
+def _unperturbed(scores: Scores, ranked: Sequence[Ranked], prefix: str) -> list[str]:
+    """Tasks that the means under a perturbation are without."""
+    told = []
+    for name, tasks, _ in ranked:
+        where = f" at {name}" if name else ""
+        for perturbation in scores.perturbations:
+            gone = [task for task in tasks if not scores.has(task, perturbation)]
+            if 0 < len(gone) < len(tasks):
+                which = f"{', '.join(gone)}, which {'has' if len(gone) == 1 else 'have'} no such version"
+                told.append(f"rows {prefix}*/{EVERY_TASK}@{perturbation}{where} are without {which}")
+    return told
 
 
 def _unranked(results: RunResults, scores: Scores, ranked: Sequence[Ranked]) -> list[str]:
@@ -170,8 +185,6 @@ def _rows(results: RunResults, scores: Scores, method: str, tasks: list[str], mo
     for perturbation in scores.perturbations:
         perturbed = [task for task in tasks if scores.has(task, perturbation)]
         wanted += [(f"{model}/{EVERY_TASK}@{perturbation}", perturbed, perturbation)] if perturbed else []
-        gone = [task for task in tasks if task not in perturbed]
-        left_out += [f"row {model}/{EVERY_TASK}@{perturbation} is without {task}, which has no such version" for task in gone]
     rows = []
     for name, chosen, perturbation in wanted:
         try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.special import betainc, betaincinv
 from torch import Tensor
 
 from harness.core.budget import Ledger
@@ -61,6 +60,8 @@ class ThompsonBandit:
 
 def best_probabilities(successes_A: npt.NDArray[np.float64], failures_A: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Probability (A,) that each of independent Beta variables is the largest: the mean, over its quantiles, of all others lying below."""
+    from scipy.special import betainc, betaincinv
+
     quantiles_Q = (np.arange(QUANTILES) + 0.5) / QUANTILES
     values_A_Q = betaincinv(successes_A[:, None], failures_A[:, None], quantiles_Q)
     below_A_A_Q = betainc(successes_A[None, :, None], failures_A[None, :, None], values_A_Q[:, None, :])

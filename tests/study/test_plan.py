@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +113,10 @@ def test_predictions_come_from_this_machines_journals(workplace: Workplace, tmp_
     # Chains of 7, 7 and 9 s (base: loading and scoring) on two workers.
     assert makespan_s(plan, seconds, set(), workers=2) == pytest.approx(14.0)
     assert makespan_s(plan, seconds, set(plan.stages), workers=2) == 0
+
+
+def test_ids_are_hashes_of_the_whole_content_whatever_is_shared(workplace: Workplace) -> None:
+    plan = plan_of(workplace, seeds=[0, 1, 2])
+    for stage in plan.stages.values():
+        written = json.dumps(stage.content, sort_keys=True)
+        assert stage.id == hashlib.sha256(written.encode()).hexdigest()[:16]
