@@ -38,11 +38,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="the tests' study: times imports, not work")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=list(VARIANTS), nargs="+", default=list(VARIANTS), help="these variants alone")
     parser.add_argument("--train-flops", type=float, help="of a training run, in place of small.yaml's")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     with TemporaryDirectory() as folder:
-        seconds = measure(Path(folder), arguments.rounds, tiny=arguments.tiny, train_flops=arguments.train_flops)
+        seconds = measure(Path(folder), arguments.rounds, arguments.only, tiny=arguments.tiny, train_flops=arguments.train_flops)
     found = summary(seconds)
     for name, values in found["seconds"].items():
         print(f"{name}: median {np.median(values):.1f} s of {', '.join(f'{value:.1f}' for value in values)}")
@@ -53,14 +54,14 @@ def main() -> None:
         arguments.out.write_text(json.dumps({**found, "machine": provenance.machine(), "tiny": arguments.tiny}, indent=1) + "\n")
 
 
-def measure(place: Path, rounds: int, *, tiny: bool, train_flops: float | None) -> dict[str, list[float]]:
+def measure(place: Path, rounds: int, names: list[str], *, tiny: bool, train_flops: float | None) -> dict[str, list[float]]:
     """Seconds of every run, by variant.
 
     Raises:
         AssertionError: two runs differ in a sample.
     """
     study, variables = study_file(place, tiny=tiny, train_flops=train_flops), environment(place, tiny=tiny)
-    names, first = list(VARIANTS), None
+    first = None
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
         for name in [*names[number % len(names) :], *names[: number % len(names)]]:
@@ -76,7 +77,11 @@ def measure(place: Path, rounds: int, *, tiny: bool, train_flops: float | None) 
 
 def summary(seconds: dict[str, list[float]]) -> dict[str, Any]:
     """The seconds, and each round's ratios."""
-    ratios = {name: list(np.array(seconds[over]) / np.array(seconds[under])) for name, (over, under) in RATIOS.items()}
+    ratios = {
+        name: list(np.array(seconds[over]) / np.array(seconds[under]))
+        for name, (over, under) in RATIOS.items()
+        if {over, under} <= seconds.keys()
+    }
     return {"seconds": seconds, "ratios": ratios}
 
 
