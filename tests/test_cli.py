@@ -82,6 +82,20 @@ def test_a_users_mistake_is_one_message_on_standard_error(
     assert list(tmp_path.iterdir()) == [], "a mistake leaves nothing behind"
 
 
+@pytest.mark.parametrize(("out", "told"), [("notes.yaml/z", "notes.yaml is no folder"), ("/proc/z/run", "nothing can be written in /proc")])
+def test_a_run_folder_that_cannot_be_made_is_told_with_its_option(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, told: str
+) -> None:
+    study = Path("studies/quickstart.yaml").absolute()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.yaml").write_text("")
+    code, _, err = call(capsys, "run", str(study), "--out", out)
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("selfteach: --out: ")
+    assert told in err
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.yaml"]
+
+
 @pytest.mark.parametrize("arguments", [["run"], ["runn", "x"], ["run", "x", "--wrokers", "2"], ["run", "x", "--workers", "0"]])
 def test_wrong_usage_exits_with_2_and_no_traceback(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     code, _, err = call(capsys, *arguments)

@@ -138,9 +138,17 @@ def test_latex_compiles_where_latex_is_installed(capsys: pytest.CaptureFixture[s
         (["{log}", "--alpha", "0.7"], "--alpha: expected a number between 0 and 0.5"),
         (["{log}", "--margin", "-1"], "--margin: expected a number above 0"),
         (["{log}", "--models", "tuned,bass"], "Did you mean 'base'"),
+        (["{log}", "--models", ""], "--models: expected names of models"),
+        (["{log}", "--models", "tuned,"], "--models: expected names of models"),
+        (["{log}", "--models", "tuned,tuned"], "--models: a model is named twice (got 'tuned')"),
+        (["{log}", "--models", "tuned"], "--models: a comparison needs two models"),
+        (["{log}", "{log}"], "LOG: this log is given twice (got "),
+        (["{log}", "--by", ""], "--by: expected the name of a field"),
         (["{log}", "--metric", "f1"], "--metric"),
         (["{log}", "--cluster", "passage"], "no column of this name for the cluster"),
         (["{log}", "--html", "no/such/folder/x.html"], "--html: cannot be written"),
+        (["{log}", "--html", "{log}/x.html"], "two.csv is no folder"),
+        (["{log}", "--latex", "/dev/null"], "--latex: cannot be written"),
         (["only={log}"], "holds 2 models"),
         ([""], "a path is empty"),
     ],
@@ -154,6 +162,34 @@ def test_a_mistake_is_one_message_and_exit_code_2(
     assert err.startswith("selfteach: ")
     assert told in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("option", "own"), [("--by", "task"), ("--cluster", "cluster")])
+def test_a_field_that_a_run_has_not_is_refused_with_the_one_it_has(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, option: str, own: str
+) -> None:
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "study.json").write_text("{}")
+    code, _, err = call(capsys, tmp_path, option, "nope")
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"{option}: a run is compared by its own tasks and clusters (got 'nope'). Valid: {own}." in err
+    _, _, err = call(capsys, tmp_path, option, own)
+    assert "its own tasks" not in err
+
+
+def test_two_logs_of_the_same_models_are_refused_with_each_path_once(capsys: pytest.CaptureFixture[str], two: Path, tmp_path: Path) -> None:
+    code, _, err = call(capsys, two, shutil.copy(two, tmp_path / "again.csv"), "--models", "tuned,base")
+    assert (code, err.count("two.csv"), err.count("again.csv")) == (2, 1, 0)
+    assert "cannot be told apart" in err
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_a_log_is_read(capsys: pytest.CaptureFixture[str], two: Path) -> None:
+    code, _, err = call(capsys, two.with_name("nowhere.csv"), "--html", "/proc/x.html")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--html: nothing can be written in /proc" in err
+    page = two.with_name("page.html")
+    call(capsys, two.with_name("nowhere.csv"), "--html", page)
+    assert sorted(page.parent.iterdir()) == [two], "trying leaves nothing behind"
 
 
 def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:

@@ -207,6 +207,7 @@ def test_a_run_with_several_corpora_lists_them(capsys: pytest.CaptureFixture[str
         (["export", "corpus.jsonl", "--format", "stf", "--out", "x"], "Did you mean 'sft'?"),
         (["export", "corpus.jsonl", "--out", "run"], "expected a file in a folder that exists (got 'run')"),
         (["export", "corpus.jsonl", "--out", "no/x"], "expected a file in a folder that exists"),
+        (["export", "corpus.jsonl", "--out", "/proc/x"], "--out: nothing can be written in /proc"),
         (["export", "corpus.jsonl", "--out", "corpus.jsonl"], "would replace the corpus itself"),
         (["export", "corpus.jsonl", "--verified-by", "rules", "--out", "x"], "Did you mean 'rule'?"),
         (["export", "rejected.jsonl", "--out", "x"], "nothing to export: of 1 rows none is kept"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.cli.targets import check_file
 from harness.cli.text import console, print_json, print_table, say
 from harness.errors import SelfteachError, SpecError
 from harness.models.cache import write_json
@@ -18,8 +19,8 @@ def certify_command(
     from harness.scoring import certify
     from harness.scoring.selfteach_lm import load_student
 
-    if out is not None and not out.parent.is_dir():
-        raise SpecError("expected a file in a folder that exists", key="--out", value=str(out))
+    if out is not None:
+        check_file(out, "--out")
     if include_path is not None and not include_path.is_dir():
         raise SpecError("expected a folder with lm-eval's YAML", key="--include-path", value=str(include_path))
     student = load_student(model, dtype="float32", device=device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import webbrowser
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from harness.cli.sweep import print_sweep
+from harness.cli.targets import check_new_folder
 from harness.cli.text import console, print_json, print_table, say
 from harness.core.results import RunResults, find_run, load_run
 from harness.core.spec import load_study
@@ -45,7 +47,7 @@ def run_command(
         report_to: trackers, separated by commas.
         command: what was typed, for the run's record.
     Raises:
-        SpecError: a mistake in the study, or a tracker that is unknown or not installed.
+        SpecError: a mistake in the study, a tracker that is unknown or not installed, or `out` cannot be made.
         StageFailed: a stage failed; the rest was judged and reported.
     """
     from harness.cli.conclude import conclude
@@ -55,6 +57,8 @@ def run_command(
     writer = console(stderr=as_json)
     trackers = read_trackers([word.strip() for word in report_to.split(",") if word.strip()])
     study = load_study(path)
+    if out is not None and not os.path.lexists(out):
+        check_new_folder(out, "--out", make_parents=True)
     run_dir = out or RUNS / study.name
     place.check()
     place = place.found()

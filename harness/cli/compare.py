@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from harness.cli.targets import check_file
 from harness.cli.text import console, print_json, print_table, say
 from harness.compare import wording
 from harness.compare.align import align
@@ -31,7 +32,7 @@ def compare_command(
     logs: Sequence[str],
     *,
     options: ReadOptions,
-    models: Sequence[str],
+    models: Sequence[str] | None,
     metrics: Sequence[str],
     lower: Sequence[str],
     alpha: float,
@@ -42,15 +43,19 @@ def compare_command(
     as_json: bool,
 ) -> None:
     """Reads, compares, prints and writes."""
+    _check_models(models)
+    for option, field in (("--by", options.task), ("--cluster", options.cluster)):
+        if field == "":
+            raise SpecError("expected the name of a field", key=option, value=field)
     if not 0 < alpha < 0.5:
         raise SpecError("expected a number between 0 and 0.5", key="--alpha", value=alpha)
     if margin is not None and not 0 < margin < float("inf"):
         raise SpecError("expected a number above 0, on the scale of the scores (0.02 = 2 points of accuracy)", key="--margin", value=margin)
     for option, path in (("--html", html), ("--latex", latex)):
-        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-            raise SpecError("cannot be written: a folder, or in a folder that is not there", key=option, value=str(path))
+        if path is not None:
+            check_file(path, option)
     reading = read_sources([parse_source(log) for log in logs], options)
-    common = align(reading.cells, models=models, metrics=metrics, lower=lower, intersect=intersect)
+    common = align(reading.cells, models=models or (), metrics=metrics, lower=lower, intersect=intersect)
     found = compare(common, alpha=alpha, margin=margin, intersect=intersect)
     found.notes.extend(reading.notes)
     if html is not None:
@@ -69,6 +74,17 @@ def compare_command(
     for path in (html, latex):
         if path is not None:
             say(writer, f"wrote {path}")
+
+
+def _check_models(models: Sequence[str] | None) -> None:
+    if models is None:
+        return
+    if "" in models:
+        raise SpecError("expected names of models, separated by commas", key="--models", value=",".join(models))
+    if twice := [model for model in models if models.count(model) > 1]:
+        raise SpecError("a model is named twice", key="--models", value=twice[0])
+    if len(models) < 2:
+        raise SpecError("a comparison needs two models, separated by commas", key="--models", value=models[0])
 
 
 def show(found: Comparison, writer: Console) -> None:

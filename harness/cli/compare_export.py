@@ -10,9 +10,9 @@ import jinja2
 from markupsafe import Markup
 
 from harness.cli.compare import columns, title
+from harness.cli.targets import write_file
 from harness.compare import wording
 from harness.compare.rows import Comparison, Row
-from harness.core.store import write_text
 from harness.report.table import latex_escaped
 from harness.report.text import finalize, visible
 
@@ -48,7 +48,7 @@ def write_html(found: Comparison, path: Path) -> None:
     page = environment.get_template("compare.html.j2").render(
         found=found, tables=tables, css=css, score=wording.score_text, p=wording.p_text
     )
-    write_text(path, page)
+    write_file(path, page)
 
 
 def _bars(rows: list[Row]) -> list[dict[str, float]]:
@@ -69,7 +69,7 @@ def _bars(rows: list[Row]) -> list[dict[str, float]]:
 
 def write_latex(found: Comparison, path: Path) -> None:
     """Writes one table a family (needs the booktabs package)."""
-    write_text(path, "\n".join(_table(found, index) for index in range(len(found.families))))
+    write_file(path, "\n".join(_table(found, index) for index in range(len(found.families))))
 
 
 def _table(found: Comparison, index: int) -> str:

@@ -9,6 +9,7 @@ from typing import get_args
 from rich.console import Console
 
 from harness.cli.corpus_tree import WIDEST_COLUMNS, figure, print_summary, print_trees
+from harness.cli.targets import check_file
 from harness.cli.text import console, print_json, print_table, say
 from harness.core.corpus import CorpusFile, Row, find_corpora, pick_corpus, read_rows, summarise
 from harness.core.corpus_export import Format, select, write_export
@@ -79,6 +80,7 @@ def corpus_export_command(
         )
     if out.is_dir() or not out.parent.is_dir():
         raise SpecError("expected a file in a folder that exists", key="--out", value=str(out))
+    check_file(out, "--out")
     if out.exists() and out.samefile(found.path):
         raise SpecError("the export would replace the corpus itself", key="--out", value=str(out))
     write_export(chosen, form, out)

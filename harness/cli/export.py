@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.cli.targets import check_new_folder
 from harness.cli.text import console, print_json, say
 from harness.core.blocks import student_of
 from harness.core.results import RunResults, find_run, load_run
@@ -18,7 +19,7 @@ def export_command(place: str, *, trial: str | None, out: Path, dtype: str, ever
     """Writes the student of a finished trial to `out`, or those of all of them to folders in it.
 
     Raises:
-        SpecError: no such run or trial, the trial is not trained, or `out` exists.
+        SpecError: no such run or trial, the trial is not trained, or `out` exists or cannot be made.
         StoreError: a trial's files are damaged, or `out` cannot be written.
     """
     from harness.models.export import WEIGHT_TYPES
@@ -27,12 +28,11 @@ def export_command(place: str, *, trial: str | None, out: Path, dtype: str, ever
         raise SpecError("unknown weight type", key="--dtype", value=dtype, valid=WEIGHT_TYPES)
     if (trial is None) != everything:
         raise SpecError("expected either one trial or --all", key="TRIAL", value=trial)
+    check_new_folder(out, "--out")
     run = load_run(find_run(place))
     if trial is not None:
-        wanted = {trial: out}
+        wanted = {_first_of_seedless(run, trial) or trial: out}
     else:
-        if out.exists():
-            raise SpecError("expected a folder that does not exist yet", key="--out", value=str(out))
         wanted = {name: out / name.replace(":", "-") for name in _trained(run)}
         if not wanted:
             raise SpecError("no trial of this run is trained yet", value=str(run.run_dir))
@@ -67,6 +67,13 @@ def _export(run: RunResults, trial: str, out: Path, dtype: Any, *, make_parent: 
     if make_parent:
         out.parent.mkdir(exist_ok=True)
     export_model(store.folder(stage) / "model", out, dtype=dtype, card=card)
+
+
+def _first_of_seedless(run: RunResults, trial: str) -> str | None:
+    """The first seed's name of a trial without randomness, which the plan calls by one name for all seeds."""
+    planned = [each for each in run.study["plan"]["trials"] if each["seedless"] and not each.get("fold") and each["id"] == trial]
+    named = run.trials.loc[run.trials["method"].isin([each["label"] for each in planned]), "trial_id"]
+    return None if trial in set(run.trials["trial_id"]) or named.empty else str(named.iloc[0])
 
 
 def _trained(run: RunResults) -> dict[str, Mapping[Hashable, Any]]:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from harness.cli.targets import check_file, write_file
 from harness.cli.text import console, print_json, print_table, say, told_damage
 from harness.core.published import is_published
 from harness.core.results import RunResults, find_run, load_run
-from harness.core.store import RunStore, write_text
+from harness.core.store import RunStore
 from harness.errors import SpecError, StoreError
 from harness.report import board as tables
 from harness.report.text import visible
@@ -38,12 +39,13 @@ def build_command(places: Sequence[str], *, out: Path, margin: float, force: boo
         partial: accept runs that are not finished.
         unpublished: accept runs that are not published, or lie outside the repository that `out` is in.
     Raises:
-        SpecError: no such run, one that is not accepted, nothing scored, or `out` exists.
+        SpecError: no such run, one that is not accepted, nothing scored, or `out` exists or cannot be written.
         StoreError: a stage is damaged.
     """
     from harness.study.stage import score_seed
     from harness.verdicts.frozen import freeze
 
+    check_file(out, "--out", make_parents=True)
     if out.exists() and not force:
         raise SpecError("expected a file that does not exist yet (--force replaces it)", key="--out", value=str(out))
     if not 0 < margin <= MOST_MARGIN:
@@ -59,8 +61,7 @@ def build_command(places: Sequence[str], *, out: Path, margin: float, force: boo
             store.verify(str(stage))
     frozen = freeze(results, out=out, margin=margin, item_seed=score_seed())
     board = frozen.board
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(out, dump_board(board))
+    write_file(out, dump_board(board))
     if as_json:
         print_json({"out": str(out), "rows": len(board.rows), "models": len(board.models), "left_out": frozen.left_out})
         return

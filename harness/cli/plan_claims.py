@@ -47,7 +47,7 @@ class PlannedClaims:
         """Prints a row a claim; nothing where there is none."""
         if not self.plans:
             return
-        power, alpha = (_either(values) for values in ([file.power for file in self.files], [file.alpha for file in self.files]))
+        power, alpha = _either([file.power for file in self.files]), _either([file.alpha for file in self.files])
         at = f"power {power} at alpha {alpha}/{self.count} (Holm's strictest step over {self.count} claims)"
         costs, price = self.costs, f"cost ({self.costs.unit})"
         columns = ("claim", "primary reading", "claimed", "detectable", "this study", "cheapest enough", price, "variances")

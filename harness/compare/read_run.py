@@ -18,6 +18,9 @@ def is_run(folder: Path) -> bool:
 
 def read_run(folder: Path, options: ReadOptions) -> Reading:
     """The cells of a run's finished trials, clean items unless another perturbation is named."""
+    for option, field, own in (("--by", options.task, "task"), ("--cluster", options.cluster, "cluster")):
+        if field not in (None, own):
+            raise SpecError("a run is compared by its own tasks and clusters", file=folder, key=option, value=field, valid=[own])
     # Reading a run needs pandas, which costs half a second that no other log needs.
     from harness.core.results import load_run
     from harness.verdicts.frames import VALIDATION_SUITE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -53,8 +54,9 @@ def read_sources(sources: Sequence[Source], options: ReadOptions) -> Reading:
     Logs that share a NAME are that model's checkpoints. Without names, logs that name one and the same model are told apart by their paths.
 
     Raises:
-        SpecError: a path is missing, of no known kind, or two logs cannot be told apart.
+        SpecError: a path is missing, given twice, of no known kind, or two logs cannot be told apart.
     """
+    _refuse_doubled(sources)
     readings = [_named(read_path(source.path, options), source) for source in sources]
     shared = _same_model(readings, sources)
     if shared:
@@ -71,6 +73,16 @@ def read_sources(sources: Sequence[Source], options: ReadOptions) -> Reading:
         total.notes.append(f"several logs name the model {', '.join(told)}; they are called by their paths (NAME=PATH gives names)")
     total.cells = _checkpoints(total.cells, {source.name for source in sources if source.name})
     return total
+
+
+def _refuse_doubled(sources: Sequence[Source]) -> None:
+    """One log twice is no second checkpoint; under two names it may stand, as two models without a difference."""
+    seen = set()
+    for source in sources:
+        place = (source.name, os.path.realpath(source.path))
+        if place in seen:
+            raise SpecError("this log is given twice", key="LOG", value=str(source.path))
+        seen.add(place)
 
 
 def read_path(path: Path, options: ReadOptions) -> Reading:
@@ -211,6 +223,12 @@ def _checkpoints(cells: list[Cell], named: set[str]) -> list[Cell]:
         elif cell.model in named:
             result.append(replace(cell, seed=f"{cell.seed + ' ' if cell.seed else ''}#{seen[key]}"))
         else:
-            places = ", ".join(str(other.place) for other in cells if (other.model, other.seed, other.task, other.metric) == key)
+            same = [str(other.place) for other in cells if (other.model, other.seed, other.task, other.metric) == key]
+            places = ", ".join(dict.fromkeys(same))
+            if len(set(same)) == 1:  # a log of several models, which `read_sources` called by its path
+                raise SpecError(
+                    f"{places} holds models that another log has too, and they cannot be told apart; give logs of one model each as "
+                    "NAME=PATH (of a run: its stages/ID/samples.parquet)", key="LOG",
+                )  # fmt: skip
             raise SpecError(f"several logs of {cell.model!r} on task {cell.task!r}: {places}. NAME=PATH tells them apart", key="LOG")
     return result

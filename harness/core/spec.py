@@ -151,7 +151,7 @@ class PlanningSpec(Strict):
 class StudySpec(Strict):
     """A study: methods × seeds on one student under one budget, scored on suites and judged on claims."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100)
     title: str = ""
     question: str = ""
     notes: list[str] = []

@@ -7,6 +7,7 @@ that tuned settings cannot move one behind the sweep's back.
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import re
@@ -123,7 +124,11 @@ class _Expansion:
         labels = [method.label for method in self.study.methods]
         if self.sweep.method is None:
             if self.sweep.of_method:
-                text = f"this key is required: axis {self.sweep.of_method[0]} sets the configuration of a method"
+                first = self.sweep.of_method[0]
+                for key in self.sweep.axes[first].keys:
+                    if difflib.get_close_matches(key, STUDY_KEYS, n=1, cutoff=0.8):
+                        raise self.file.fail("no such setting of the study", self._at(first), key, STUDY_KEYS)
+                text = f"this key is required: axis {first} sets the configuration of a method"
                 raise self.file.fail(text, ("sweep", "method"), valid=labels)
             return None
         if self.sweep.method not in labels:
@@ -136,6 +141,9 @@ class _Expansion:
             settings = {axis.key: value} if axis.key is not None else self._mapping(value, at)
             for key in settings:
                 self._check_key(key, self._at(name) if axis.key is not None else at, axis.key is None)
+            twin = next((other.label for other in levels if settings == other.settings and label != other.label), None)
+            if twin is not None:
+                raise self.file.fail(f"has the value of {twin} already", at, value)
             if any(label == other.label for other in levels):
                 twice = any(settings == other.settings for other in levels)
                 text = (
@@ -158,7 +166,7 @@ class _Expansion:
                 raise self.file.fail(text, self._at(name))
             label = WHOLE if axis.drop_each else CENTRE if axis.key is None else level_label(own[axis.key])
             centre = Level(CENTRE if any(label == level.label for level in levels) else label, own)
-        if self.sweep.design == "one_at_a_time" and all(level is centre for level in levels):
+        if all(level is centre for level in levels):
             raise self.file.fail("has no value but the centre's", self._at(name))
         return Axis(name, tuple(levels), centre)
 
@@ -184,6 +192,8 @@ class _Expansion:
         for index, element in enumerate(dropped):
             if element not in whole:
                 raise self.file.fail(f"{axis.key} of the centre has no such element", (*at, index), element, map(str, whole))
+            if axis.drop_each is not True and element in dropped[:index]:
+                raise self.file.fail("the element is written twice", (*at, index), element)
         return [(f"without-{level_label(element)}", [other for other in whole if other != element], at) for element in dropped]
 
     def _mapping(self, value: Any, at: Location) -> grid.Values:
@@ -310,10 +320,18 @@ class _Expansion:
         """The study's training seeds and those of a `seeds` axis: replicates of every variant, never compared."""
         seeds = list(self.study.seeds)
         for name, axis in self.sweep.axes.items():
-            for _, value, at in self._values(name, axis) if axis.key == SEEDS else ():
+            if axis.key != SEEDS:
+                continue
+            listed: list[int] = []
+            for _, value, at in self._values(name, axis):
                 if not isinstance(value, int) or isinstance(value, bool) or value < 0:
                     raise self.file.fail("a training seed must be a non-negative whole number", at, value)
-                seeds += [] if value in seeds else [value]
+                if value in listed:
+                    raise self.file.fail("the seed is written twice", at, value)
+                listed.append(value)
+            if set(listed) <= set(seeds):
+                raise self.file.fail("the study has these seeds already", self._at(name), listed)
+            seeds += [seed for seed in listed if seed not in seeds]
         return seeds
 
     def _at(self, name: str) -> Location:

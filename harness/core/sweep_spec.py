@@ -32,6 +32,13 @@ class AxisSpec(_Strict):
     drop_each: bool | list[str] = False
     """In place of values: the centre's list less one element at a time, every element or those named."""
 
+    @field_validator("drop_each", mode="before")
+    @classmethod
+    def _true_or_a_list(cls, drop_each: object) -> object:
+        if not isinstance(drop_each, bool | list):
+            raise ValueError("expected true, or a list of elements")
+        return drop_each
+
     @model_validator(mode="after")
     def _values_or_drops(self) -> AxisSpec:
         if (self.values is None) == (not self.drop_each):
@@ -76,6 +83,9 @@ class SweepSpec(_Strict):
     def _short_forms(cls, axes: object) -> object:
         if not isinstance(axes, dict):
             return axes
+        for name, axis in axes.items():
+            if not isinstance(axis, list | dict):
+                raise ValueError(f"expected a list of values or a mapping with the keys {', '.join(AxisSpec.model_fields)} for axis {name}")
         return {name: {"key": name, "values": axis} if isinstance(axis, list) else axis for name, axis in axes.items()}
 
     @field_validator("axes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import types
 import typing
@@ -17,6 +18,10 @@ from harness.errors import SpecError
 
 Location = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
+MOST_VALUES = 500_000
+"""More in one file, what aliases repeat counted each time, is a mistake or an attack: ten lines can name billions."""
+MOST_DIGITS = 18
+"""Of a whole number: longer ones do not fit the 64 bits that tables and random generators hold."""
 DEEPEST = 100
 """Nesting that libyaml is trusted with; a study file needs less than ten levels."""
 MERGE = "tag:yaml.org,2002:merge"
@@ -29,6 +34,7 @@ class YamlFile:
     def __init__(self, path: Path, kind: str) -> None:
         self.path, self.kind = path, kind
         self.lines: dict[Location, int] = {}
+        self._values = 0
 
     def read(self) -> Any:
         """The file's content, with the line of every key noted for messages.
@@ -64,7 +70,7 @@ class YamlFile:
             raise SpecError("not valid YAML: nested too deeply, or an alias that contains itself", file=self.path) from None
         except SpecError:
             raise
-        except ValueError as error:  # what a tag such as !!int makes of its text
+        except (ValueError, KeyError, AttributeError) as error:  # what a tag such as !!int makes of its text
             raise SpecError(f"not valid YAML: {error}", file=self.path) from error
 
     def _near(self) -> list[str]:
@@ -74,10 +80,15 @@ class YamlFile:
 
     def _note_lines(self, node: yaml.Node, location: Location) -> None:
         self.lines[location] = node.start_mark.line + 1
+        self._values += 1
+        if self._values > MOST_VALUES:
+            raise self.fail(f"more than {MOST_VALUES:,} values, with what aliases repeat", location)
+        if isinstance(node, yaml.ScalarNode):
+            self._check_scalar(node, location)
         if isinstance(node, yaml.MappingNode):
             seen: set[str] = set()
             for key, value in node.value:
-                inner = (*location, str(key.value))
+                inner = (*location, str(key.value) if isinstance(key, yaml.ScalarNode) else "?")
                 if key.tag == MERGE:
                     # The lines of what is merged in; keys of this mapping's own overwrite them.
                     for merged in value.value if isinstance(value, yaml.SequenceNode) else [value]:
@@ -96,6 +107,15 @@ class YamlFile:
         elif isinstance(node, yaml.SequenceNode):
             for index, value in enumerate(node.value):
                 self._note_lines(value, (*location, index))
+
+    def _check_scalar(self, node: yaml.ScalarNode, location: Location) -> None:
+        """Refuses what Python reads and files, tables and random generators do not hold."""
+        if not node.value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in node.value):
+            raise self.fail("not a text: it holds half of a surrogate pair", location)
+        if node.tag == "tag:yaml.org,2002:int" and sum(map(str.isdigit, node.value)) > MOST_DIGITS:
+            raise self.fail(f"expected a number of at most {MOST_DIGITS} digits", location)
+        if node.tag == "tag:yaml.org,2002:float" and not _is_finite(node.value):
+            raise self.fail("expected a finite number", location, node.value)
 
     def validated(self, model: type[M], content: Any, at: Location = ()) -> M:
         """`content`, which stands at `at` in the file, as a checked `model`.
@@ -167,10 +187,11 @@ def _message(error: Any, owner: type[BaseModel] | None) -> str:
 def _parsed(text: str) -> tuple[yaml.Node | None, Callable[[yaml.Node], Any]]:
     """The document's root, and what makes content of it: read by libyaml, ten times as fast, where it is there and can.
 
-    What libyaml cannot read, PyYAML reads again: its messages say more. What is nested deeply, PyYAML reads alone: its recursion ends in
-    an error, and that of the binding to libyaml in a crash.
+    What libyaml cannot read, PyYAML reads again: its messages say more. What holds a mark that libyaml allows in more places, PyYAML reads
+    alone, so that a file is as valid where libyaml is missing. So is what is nested deeply: PyYAML's recursion ends in an error, and that
+    of the binding to libyaml in a crash.
     """
-    if _FastLoader is not None:
+    if _FastLoader is not None and not _READ_OTHERWISE.search(text):
         try:
             if not _nests_deeply(text, _FastLoader):
                 loader = _FastLoader(text)
@@ -179,6 +200,13 @@ def _parsed(text: str) -> tuple[yaml.Node | None, Callable[[yaml.Node], Any]]:
             pass
     slow = _Loader(text)
     return slow.get_single_node(), slow.construct_document
+
+
+def _is_finite(number: str) -> bool:
+    try:
+        return math.isfinite(float(number.replace("_", "")))
+    except ValueError:  # .inf, .nan, or base 60
+        return ":" in number
 
 
 def _nests_deeply(text: str, loader: Any) -> bool:
@@ -200,6 +228,8 @@ _Loader.yaml_implicit_resolvers = {
     for key, value in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789."))
+
+_READ_OTHERWISE = re.compile(r"[\t\ufeff!?]|---|[|>][-+0-9]*#")
 
 if yaml.__with_libyaml__:
 

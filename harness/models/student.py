@@ -31,7 +31,8 @@ from harness.models.meter import Meter, meter, transformer_body
 from harness.models.progress import quiet_progress
 from harness.models.sources import resolve
 
-if TYPE_CHECKING:  # PEFT and transformers' models take seconds to import, and who only reads a method's settings needs neither
+if TYPE_CHECKING:  # PEFT and transformers' models take seconds to import, and who only reads a method's settings needs neither;
+    # a stage imports both before its clock starts (harness.models.tracking)
     from peft import LoraConfig, PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 

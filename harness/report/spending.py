@@ -168,8 +168,7 @@ def _axes_table(axes: Row) -> Table:
     text = "Mean spend of whole runs on each axis."
     if axes["checkpoints"]:
         told = "; ".join(
-            f"{numbers.AXIS_NAMES[row['axis']]}" + (f" {row['at']}" if row["ranking"] else f": no ranking, {row['why']}")
-            for row in axes["rows"]
+            numbers.AXIS_NAMES[row["axis"]] + (f" {row['at']}" if row["ranking"] else f": no ranking, {row['why']}") for row in axes["rows"]
         )
         text += (
             " Below it: place and score at the largest spend that all methods reached in every seed, on "

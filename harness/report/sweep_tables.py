@@ -62,7 +62,7 @@ def _caption(part: str, measured: Row, sweep: Row) -> str:
     }[part]
     family = (
         ""
-        if part == "scaling"
+        if part == "scaling" or not measured["family"]
         else f" Holm's adjustment covers all {measured['family']} tests of this measure; detectable: the smallest true effect that its "
         f"strictest step finds with probability {sweep['power']:g}."
     )

@@ -46,4 +46,4 @@ def t_noncentrality(power: float, df: float, *, alpha: float) -> float:
 
 def _capped(df: npt.ArrayLike) -> FloatArray:
     df = np.asarray(df, dtype=np.float64)
-    return np.where(df < _INFINITE_DF, df, np.inf)
+    return np.where(df >= _INFINITE_DF, np.inf, df)

@@ -66,7 +66,7 @@ class Place:
             most=workers,
             gpus=() if remote or gpus == "none" else None if gpus == "auto" else _listed(gpus),
             use_gpus=gpus != "none",
-            address=address,
+            address=address or None,
             share=Share(share) if share else None,
             slurm=parse_options(slurm),
         )

@@ -173,7 +173,7 @@ class _Scorer:
 
     def __init__(self, board: Board, kept: dict[str, KeptRun], options: Options, console: Console, report: Report) -> None:
         self.board, self.kept, self.options, self.console, self.report = board, kept, options, console, report
-        self.folders = rescore.trained_folders([*(run.folder for run in kept.values()), options.runs])
+        self.folders = rescore.trained_folders([*(run.folder for run in kept.values() if not run.missing), options.runs])
 
     def score(self, models: Sequence[str]) -> dict[str, _Scored]:
         """New samples for each of the models."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictFloat, StrictInt, model_validator
 
 from harness.core.yaml_file import YamlFile
 from harness.errors import SpecError
@@ -41,7 +41,7 @@ class Trial(Strict):
     """One student of a model: which trial of the run, and the checksums of its kept samples and its weights."""
 
     trial: str
-    seed: int
+    seed: StrictInt
     train_stage: str
     score_stage: str
     sealed: Sha256
@@ -80,8 +80,8 @@ class TaskEntry(Strict):
     suite: str
     version: str
     metric: str
-    limit: int | None = Field(default=None, ge=1)
-    n: int = Field(ge=1)
+    limit: StrictInt | None = Field(default=None, ge=1)
+    n: StrictInt = Field(ge=1)
     items_sha256: Sha256
     chance: float | None = None
     higher_is_better: bool = True
@@ -96,8 +96,8 @@ class Run(Strict):
     commit: str | None = None
     device: str
     precision: str
-    threads: int = Field(ge=1)
-    item_seed: int
+    threads: StrictInt = Field(ge=1)
+    item_seed: StrictInt
     """Seed of sampled replies; which items are scored follows from their ids."""
     versions: dict[str, str]
     tasks: dict[str, TaskEntry] = Field(min_length=1)
@@ -111,12 +111,12 @@ class Row(Strict):
     tasks: tuple[str, ...] = Field(min_length=1)
     perturbation: str = "clean"
     metric: str
-    value: float
-    interval: tuple[float, float]
+    value: StrictFloat
+    interval: tuple[StrictFloat, StrictFloat]
     interval_by: str
-    n: int = Field(ge=1)
-    seeds: int = Field(ge=1)
-    margin: float = Field(gt=0, le=MOST_MARGIN)
+    n: StrictInt = Field(ge=1)
+    seeds: StrictInt = Field(ge=1)
+    margin: StrictFloat = Field(gt=0, le=MOST_MARGIN)
     """A new score this close to the frozen one is the same."""
 
     @model_validator(mode="after")

@@ -60,7 +60,10 @@ def frozen_value(results: RunResults, scores: Scores, method: str, tasks: Sequen
 
 def same(first: float, second: float) -> bool:
     """Whether two frozen numbers have the same digits."""
-    return math.isclose(first, second, rel_tol=0, abs_tol=0.5 * 10**-DECIMALS)
+    try:
+        return math.isclose(first, second, rel_tol=0, abs_tol=0.5 * 10**-DECIMALS)
+    except OverflowError:  # a whole number beyond the range of floats
+        return first == second
 
 
 def _rounded(value: float) -> float:
@@ -103,7 +106,7 @@ def freeze(runs: Sequence[RunResults], *, out: Path, margin: float, item_seed: i
         name = str(results.study["name"])
         if name in entries:
             raise SpecError("two runs of one name cannot be on one leaderboard", key="RUN", value=name)
-        prefix = f"{name}:" if len(runs) > 1 else ""
+        prefix = model_prefix(name, len(runs))
         scores = Scores(results)
         ranked = _ranked(results)
         tasks = list(dict.fromkeys(task for _, block_tasks, _ in ranked for task in block_tasks))
@@ -152,7 +155,9 @@ def _unperturbed(scores: Scores, ranked: Sequence[Ranked], prefix: str) -> list[
         where = f" at {name}" if name else ""
         for perturbation in scores.perturbations:
             gone = [task for task in tasks if not scores.has(task, perturbation)]
-            if 0 < len(gone) < len(tasks):
+            if len(gone) == len(tasks):
+                told.append(f"rows {prefix}*/{EVERY_TASK}@{perturbation}{where}: no task has such a version")
+            elif gone:
                 which = f"{', '.join(gone)}, which {'has' if len(gone) == 1 else 'have'} no such version"
                 told.append(f"rows {prefix}*/{EVERY_TASK}@{perturbation}{where} are without {which}")
     return told
@@ -180,18 +185,31 @@ def _has(ranked: Sequence[Ranked], methods: Sequence[str]) -> bool:
 
 
 def _rows(results: RunResults, scores: Scores, method: str, tasks: list[str], model: str, margin: float, left_out: list[str]) -> list[Row]:
-    wanted: list[tuple[str, list[str], str]] = [(f"{model}/{EVERY_TASK}", tasks, CLEAN)] if len(tasks) > 1 else []
-    wanted += [(f"{model}/{task}", [task], CLEAN) for task in tasks]
+    wanted = [(tasks, CLEAN)] if len(tasks) > 1 else []
+    wanted += [([task], CLEAN) for task in tasks]
     for perturbation in scores.perturbations:
         perturbed = [task for task in tasks if scores.has(task, perturbation)]
-        wanted += [(f"{model}/{EVERY_TASK}@{perturbation}", perturbed, perturbation)] if perturbed else []
+        wanted += [(perturbed, perturbation)] if perturbed else []
     rows = []
-    for name, chosen, perturbation in wanted:
+    for chosen, perturbation in wanted:
+        name = row_id(model, chosen, perturbation)
         try:
             rows.append(row_entry(results, scores, method, chosen, perturbation, name=name, model=model, margin=margin))
         except (NotTestableError, SpecError) as error:
             left_out.append(f"row {name}: {error}")
     return rows
+
+
+def model_prefix(run: str, n_runs: int) -> str:
+    """What stands before a method's label in the name of a model, on a board of several runs."""
+    return f"{run}:" if n_runs > 1 else ""
+
+
+def row_id(model: str, tasks: Sequence[str], perturbation: str) -> str:
+    """The name of a row: its model, and its task or "mean"."""
+    if perturbation != CLEAN:
+        return f"{model}/{EVERY_TASK}@{perturbation}"
+    return f"{model}/{tasks[0] if len(tasks) == 1 else EVERY_TASK}"
 
 
 def row_entry(

@@ -23,7 +23,7 @@ from harness.stats.equivalence import equivalence, rope
 from harness.stats.intervals import wilson
 from harness.verdicts.board_file import Board, Model, Row
 from harness.verdicts.frames import NotTestableError, Scores
-from harness.verdicts.frozen import block_of, items_sha256, model_entry, row_entry, run_entry, same
+from harness.verdicts.frozen import block_of, items_sha256, model_entry, model_prefix, row_entry, row_id, run_entry, same
 
 LEVEL = 0.9
 """Of the interval that must lie inside the margin: two one-sided tests at 5 %."""
@@ -39,9 +39,16 @@ class KeptRun:
 
     def __init__(self, board: Board, name: str, board_dir: Path) -> None:
         self.name, self.entry = name, board.runs[name]
-        self.folder = Path(os.path.relpath((board_dir / self.entry.path).resolve()))
+        self.prefix = model_prefix(name, len(board.runs))
+        self.folder, self.missing = Path(self.entry.path), ""
         self.results: RunResults | None = None
-        self.missing = "" if (self.folder / "study.json").is_file() else f"its run is not here: {self.folder}"
+        try:
+            self.folder = Path(os.path.relpath((board_dir / self.entry.path).resolve()))
+            here = (self.folder / "study.json").is_file()
+        except (OSError, ValueError):  # too long a path, or one that no disk can have
+            here = False
+        if not here:
+            self.missing = f"its run is not here: {self.folder}"
         self.damage = ""
         self._seals: dict[str, str] = {}
         self._items: dict[str, str] = {}
@@ -117,9 +124,11 @@ def frozen_problem(row: Row, model: Model, kept: KeptRun) -> str:
 def _row_problem(row: Row, model: Model, kept: KeptRun) -> str:
     """Which of a row's numbers and words does not follow from the kept samples."""
     assert kept.results is not None
+    name = f"{kept.prefix}{model.method}"
+    row_name = row_id(name, row.tasks, row.perturbation)
     try:
         found = row_entry(
-            kept.results, kept.scores, str(model.method), row.tasks, row.perturbation, name=row.id, model=row.model, margin=row.margin
+            kept.results, kept.scores, str(model.method), row.tasks, row.perturbation, name=row_name, model=name, margin=row.margin
         )
     except (NotTestableError, SpecError) as error:
         return f"the kept samples have no score for it: {error}"

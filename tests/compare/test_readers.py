@@ -216,8 +216,10 @@ def test_names_give_models_and_checkpoints(write: Write) -> None:
     assert [(cell.model, cell.seed) for cell in cells] == [("new", "#1"), ("new", "#2"), ("old", "")]
     unnamed = read_sources([Source(path) for path in paths], PLAIN).cells
     assert [cell.model for cell in unnamed] == ["one", "two", "three"]
-    with pytest.raises(SpecError, match=r"one\.csv"):
-        read_sources([Source(paths[0]), Source(paths[0])], PLAIN)
+    for name in (None, "new"):
+        with pytest.raises(SpecError, match=r"given twice.*one\.csv"):
+            read_sources([Source(paths[0], name), Source(paths[0].parent / "." / ".." / paths[0].parent.name / "one.csv", name)], PLAIN)
+    assert [cell.model for cell in read_sources([Source(paths[0], "a"), Source(paths[0], "b")], PLAIN).cells] == ["a", "b"]
 
 
 def test_two_logs_of_one_model_are_called_by_their_paths_and_that_is_said(write: Write) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,9 @@ def test_both_readers_find_the_same_content_on_the_same_lines(path: Path, monkey
 
 
 @pytest.mark.parametrize(
-    "text", ["a: [1, 2", "a: 1\nb: - 2", "a: b: c", "a:\n\t- 1", "a: *nowhere", "%x\na: 1", "a: !!python/none 1", "\x00", "- a\nb: 1"]
-)
+    "text", ["a: [1, 2", "a: 1\nb: - 2", "a: b: c", "a:\n\t- 1", "a: *nowhere", "%x\na: 1", "a: !!python/none 1", "\x00", "- a\nb: 1",
+     "limit: 3\t# three", "a: |# c\n  x", "a: [x?y]", "? !", "a: !!bool x", "a: !!timestamp x"],
+)  # fmt: skip
 def test_mistakes_are_told_in_the_same_words(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(text)
@@ -40,6 +42,34 @@ def test_mistakes_are_told_in_the_same_words(text: str, tmp_path: Path, monkeypa
             read(path, monkeypatch, slowly=slowly)
         told.append(str(error.value))
     assert told[0] == told[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: [1, .inf]", "a[1]: expected a finite number (got '.inf')"),
+        ("a: .nan", "expected a finite number"),
+        ("a: 1e999", "expected a finite number"),
+        ("a: 1" + "0" * 18, "at most 18 digits"),
+        ('a: "\\ud800"', "half of a surrogate pair"),
+        ("? [a]\n: 1", "keys must be text"),
+        ("a: &a [x, x, x, x, x, x, x, x]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 8)}]\n" for a, b in pairwise("abcdefghi")),
+         "more than 500,000 values, with what aliases repeat"),
+    ],
+)  # fmt: skip
+def test_what_nothing_downstream_can_hold_is_refused_where_it_stands(text: str, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(SpecError) as error:
+        YamlFile(path, "study").read()
+    assert told in str(error.value)
+    assert f"{path}:" in str(error.value)
+
+
+def test_numbers_of_every_kind_pass(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("a: [8e12, 1_000.5, -3, 0x1F, 1:30.5, 999999999999999999, ü]")
+    assert YamlFile(path, "study").read() == {"a": [8e12, 1000.5, -3, 31, 90.5, 999999999999999999, "ü"]}
 
 
 @pytest.mark.parametrize("opened", ["[", "{a: ", "- "])

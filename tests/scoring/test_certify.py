@@ -14,6 +14,7 @@ from lm_eval.api.registry import get_model
 from lm_eval.models.huggingface import HFLM
 from test_engine import LETTERS, FakeStudent, letter_tokenizer, requests, tiny_llama
 
+from harness.cli.certify import certify_command
 from harness.errors import SourceError, SpecError
 from harness.models.student import Student, default_device
 from harness.scoring import certify as certify_module
@@ -184,3 +185,9 @@ def test_lm_evals_command_line_runs_with_our_model(folder: Path, tasks: Path, tm
     assert "|toy" in capsys.readouterr().out
     (results,) = (tmp_path / "out").rglob("results_*.json")
     assert json.loads(results.read_text())["n-samples"]["toy"]["effective"] == 4
+
+
+@pytest.mark.parametrize("out", ["/proc/x.json", "no/such/folder/x.json"])
+def test_a_certificate_that_cannot_be_written_is_refused_before_the_model_is_loaded(out: str) -> None:
+    with pytest.raises(SpecError, match=r"--out: .*written"):
+        certify_command("no-such-model", tasks=["toy"], include_path=None, limit=None, traps=1, device=None, out=Path(out), as_json=True)

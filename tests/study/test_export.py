@@ -159,6 +159,8 @@ def test_all_trials_are_exported_each_to_its_folder(workplace: Workplace, refere
         ("toy_sft-7", (), "no such trial"),
         ("toy_sft-1", ("--dtype", "float64"), "unknown weight type"),
         ("toy_sft-1", ("--out", "missing/exported"), "does not exist"),
+        ("toy_sft-all", (), "no such trial"),
+        ("toy_sft-1", ("--out", "/proc/x"), "nothing can be written in /proc"),
     ],
 )
 def test_mistakes_are_one_message_and_write_nothing(
@@ -168,6 +170,25 @@ def test_mistakes_are_one_message_and_write_nothing(
     assert workplace.main("export", reference, trial, "--out", workplace.root / "exported", *options) == 2
     assert told in capsys.readouterr().err
     assert sorted(workplace.root.iterdir()) == before
+
+
+def test_a_trial_without_randomness_is_known_by_its_name_in_the_plan(
+    workplace: Workplace, reference: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned = {trial["label"]: trial for trial in load_run(reference).study["plan"]["trials"]}["toy_base"]
+    assert (planned["id"], planned["seedless"]) == ("toy_base-all", True)
+    assert workplace.main("export", reference, "toy_base-all", "--out", workplace.root / "exported", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["trial"] == "toy_base-0"
+    assert (workplace.root / "exported" / "README.md").is_file()
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_the_merge(
+    workplace: Workplace, reference: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Student, "restore", None)
+    assert workplace.main("export", reference, "toy_sft-1", "--out", "/proc/x") == 2
+    assert workplace.main("export", reference, "--all", "--out", "missing/all") == 2
+    assert capsys.readouterr().err.count("selfteach: --out: ") == 2
 
 
 def test_nothing_is_overwritten(workplace: Workplace, reference: Path, capsys: pytest.CaptureFixture[str]) -> None:

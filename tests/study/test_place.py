@@ -210,3 +210,9 @@ def test_a_second_run_is_refused_before_it_asks_a_machine(workplace: Workplace, 
 def test_the_study_that_executors_are_timed_with_is_valid() -> None:
     study = load_study(Path(__file__).parents[2] / "benchmarks" / "executors" / "small.yaml")
     assert [method.label for method in study.methods] == ["sft", "sft:slow"]
+
+
+def test_an_empty_address_is_none() -> None:
+    place = Place.of("ray", workers=1, gpus="none", address="", share=None, slurm=[])
+    assert place.address is None
+    assert not place.elsewhere

@@ -318,6 +318,46 @@ def test_changed_samples_texts_and_seals_are_noticed(
     assert "another one than the one that was frozen" in rows["toy_base/mean"]["why"]
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["models and rows", "ids alone"])
+def test_a_row_under_another_methods_name_differs(
+    board: Path, workplace: Workplace, capsys: pytest.CaptureFixture[str], whole: bool
+) -> None:
+    content = yaml.safe_load(board.read_text())
+    other = {"toy_base": "toy_sft", "toy_sft": "toy_base"}
+    for row in content["rows"]:
+        named = row["model"]
+        row["id"] = other[named] + row["id"].removeprefix(named)
+        row["model"] = other[named] if whole else named
+    if whole:
+        content["models"] = {other[name]: model for name, model in content["models"].items()}
+    board.write_text(yaml.safe_dump(content))
+    code, rows = reproduce(workplace, capsys, "--rows", "toy_*/toy_letters")
+    assert code == DIFFERS_EXIT
+    assert rows
+    assert all("id is written as" in row["why"] and row["recomputed"] is False for row in rows.values())
+
+
+@pytest.mark.parametrize("path", ["a\0b", "a/" * 3000])
+def test_a_path_that_no_disk_can_have_is_no_run(board: Path, workplace: Workplace, capsys: pytest.CaptureFixture[str], path: str) -> None:
+    content = yaml.safe_load(board.read_text())
+    content["runs"]["toy"]["path"] = path
+    board.write_text(yaml.safe_dump(content))
+    code, rows = reproduce(workplace, capsys)
+    assert code == NOTHING_CHECKED_EXIT
+    assert all("not here" in row["why"] for row in rows.values())
+
+
+@pytest.mark.parametrize(("key", "value"), [("n", "12"), ("value", "0.5"), ("seeds", True)])
+def test_a_number_in_quotes_is_no_number(
+    board: Path, workplace: Workplace, capsys: pytest.CaptureFixture[str], key: str, value: Any
+) -> None:
+    content = yaml.safe_load(board.read_text())
+    content["rows"][0][key] = value
+    board.write_text(yaml.safe_dump(content))
+    assert workplace.main("leaderboard", "show", BOARD) == SpecError.exit_code
+    assert f"rows[0].{key}" in capsys.readouterr().err
+
+
 def test_a_run_that_is_not_here_cannot_be_reproduced(
     board: Path, workplace: Workplace, published: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

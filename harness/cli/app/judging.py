@@ -80,7 +80,7 @@ def compare(
         options=ReadOptions(
             item=item_column, score=score_column, model=model_column, seed=seed_column, task=by, cluster=cluster, perturbation=perturbation
         ),
-        models=[name.strip() for name in models.split(",")] if models else [],
+        models=None if models is None else [name.strip() for name in models.split(",")],
         metrics=metric or [],
         lower=lower_is_better or [],
         alpha=alpha,
