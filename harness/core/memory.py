@@ -9,11 +9,12 @@ from contextlib import contextmanager
 
 @contextmanager
 def without_collecting() -> Iterator[None]:
-    """Collects no cycles while the block lasts: for what builds much, keeps it all, and ends in seconds."""
+    """Collects no cycles while the block lasts, nor what it built afterwards: for a command that keeps what it builds and soon ends."""
     collecting = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        gc.freeze()  # the interpreter's own end collects once more, for half a second
         if collecting:
             gc.enable()

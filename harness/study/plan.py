@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from pydantic import BaseModel
+
 from harness.core import grid, parts, plugins, provenance
 from harness.core.spec import MethodSpec, PoolSpec, StudentSpec, StudySpec
 from harness.core.suite_spec import SuiteSpec
@@ -123,6 +125,8 @@ class _Planner:
         self._id = StageIds()
         self._trainings: dict[tuple[str, str | None], dict[str, Any]] = {}
         """By label and family left out, what determines a training run."""
+        self._configs: dict[int, tuple[MethodSpec, BaseModel]] = {}
+        """By `id` of a method: itself, so that the number stays its own, and its settings as the plug-in completes them."""
         self._contents: dict[str, dict[str, Any]] = {}
         """What describes methods, pools and students, as the plug-ins complete it: each worked out once for all stages."""
         self._first: dict[str, tuple[dict[str, Any], float]] = {}
@@ -138,7 +142,7 @@ class _Planner:
         for method in self.study.methods:
             plugin = plugins.load("methods", method.name)
             if shareable and parts.in_two_parts(plugin):
-                config = plugin.Config(**method.config)
+                config = self._config(method)
                 first = self._method_content(method) | {"config": parts.first_config(plugin, config).model_dump(mode="json")}
                 self._first[method.label] = first, float(plugin.first_share(config))
             seedless = bool(getattr(plugin, "seedless", False))
@@ -252,10 +256,15 @@ class _Planner:
     def _method_content(self, method: MethodSpec) -> dict[str, Any]:
         known = json.dumps([method.name, method.config], sort_keys=True, default=repr)
         if known not in self._contents:
-            config = plugins.load("methods", method.name).Config(**method.config)
-            about = {"name": method.name, "config": config.model_dump(mode="json"), "from": plugins.distribution("methods", method.name)}
-            self._contents[known] = about
+            config = self._config(method).model_dump(mode="json")
+            self._contents[known] = {"name": method.name, "config": config, "from": plugins.distribution("methods", method.name)}
         return self._contents[known]
+
+    def _config(self, method: MethodSpec) -> BaseModel:
+        known = id(method)
+        if known not in self._configs:
+            self._configs[known] = method, plugins.load("methods", method.name).Config(**method.config)
+        return self._configs[known][1]
 
     def _pool_content(self, pool: PoolSpec) -> dict[str, Any]:
         known = json.dumps(["pool", pool.name, pool.config], sort_keys=True, default=repr)
@@ -330,11 +339,16 @@ class StageIds:
     def __init__(self) -> None:
         self._written: dict[int, tuple[Any, str]] = {}
         """By `id` of an object: itself, so that the number stays its own, and its JSON."""
+        self._known: dict[tuple[str, ...], str] = {}
 
     def __call__(self, content: dict[str, Any]) -> str:
         """The id. Keys are words of ours; what `content` holds must not be changed afterwards."""
-        text = ", ".join([f'"{key}": {self._json(content[key])}' for key in sorted(content)])
-        return hashlib.sha256(f"{{{text}}}".encode()).hexdigest()[:16]
+        keys = sorted(content)
+        parts = (*keys, *[self._json(content[key]) for key in keys])
+        if parts not in self._known:
+            text = ", ".join([f'"{key}": {part}' for key, part in zip(keys, parts[len(keys) :], strict=True)])
+            self._known[parts] = hashlib.sha256(f"{{{text}}}".encode()).hexdigest()[:16]
+        return self._known[parts]
 
     def _json(self, value: Any) -> str:
         known = self._written.get(id(value))
