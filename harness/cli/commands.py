@@ -6,7 +6,8 @@ import os
 import signal
 import threading
 import webbrowser
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -131,9 +132,19 @@ def report_command(place: str, *, open_page: bool, as_json: bool) -> None:
         print_json({"report": page, "tables": tables, "results": _conclusions(load_run(run_dir))})
     else:
         print_conclusions(writer, load_run(run_dir))
-        say(writer, f"\nreport: {page}\ntables: {', '.join(str(table) for table in tables)}")
+        say(writer, f"\nreport: {page}\ntables: {', '.join(_folded(tables))}")
     if open_page:
         webbrowser.open(page.absolute().as_uri())
+
+
+def _folded(tables: Sequence[Path]) -> list[str]:
+    """The tables beside the report by name, those in folders by number."""
+    top = min(len(table.parts) for table in tables)
+    inside = Counter(table.parent for table in tables if len(table.parts) > top)
+    return [
+        *(str(table) for table in tables if len(table.parts) == top),
+        *(f"{count} files in {folder}" for folder, count in inside.items()),
+    ]
 
 
 def print_conclusions(writer: Console, results: RunResults) -> None:

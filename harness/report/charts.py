@@ -6,6 +6,7 @@ Each function takes plain numbers and gives markup. Colours are drawn as marker 
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -104,6 +105,16 @@ def named(text: str) -> str:
     """A label that leaves room for the drawing."""
     shown = visible(text).replace("\n", " ")
     return shown if len(shown) <= 40 else f"{shown[:39]}…"
+
+
+def legend_below(figure: Figure) -> None:
+    """Puts the legend under the drawing, in as many columns as its longest label leaves room for, and makes the figure taller for it."""
+    labels = [label for axes in figure.axes for label in axes.get_legend_handles_labels()[1]]
+    width, height = figure.get_size_inches()
+    columns = min(3, max(1, int(width / (0.4 + 0.075 * max(map(len, labels), default=1)))))  # inches: a mark with its gaps, a letter
+    rows = math.ceil(len(labels) / columns)
+    figure.set_size_inches(width, height + 0.18 * max(0, rows - 3))
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
 
 
 def share_axis(axis: Any) -> None:
@@ -205,7 +216,7 @@ def learning_curves(name: str, curves: Sequence[Curve], palette: Palette, index:
             axis.set_xlabel("observation")
         else:
             _flops_axis(axis.xaxis, "training compute spent", max(float(curve.flops[-1]) for curve in curves))
-        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+        legend_below(figure)
         against = "observations" if by_number else "FLOPs spent"
         label = f"Training curve {name} against {against}: seeds as thin lines, mean over seeds as thick line with its 95 % band"
         return to_svg(figure, label=label, name=f"curve{index}")

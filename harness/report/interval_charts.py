@@ -13,7 +13,7 @@ from markupsafe import Markup
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from harness.report import numbers
-from harness.report.charts import MUTED, PAPER, STYLE, Palette, figure_of, named, share_axis, to_svg
+from harness.report.charts import MUTED, PAPER, STYLE, Palette, figure_of, legend_below, named, share_axis, to_svg
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def front(regions: Sequence[Region], palette: Palette, *, axis: str, unit: str, 
         _cost_axis(plot, axis, unit, words, largest, min(above_zero, default=1.0))
         share_axis(plot.yaxis)
         plot.set_ylabel("mean score")
-        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+        legend_below(figure)
         ahead_names = ", ".join(region.method for region in ahead)
         return to_svg(figure, label=f"Mean score against {words}, one mark per method; on the front: {ahead_names}", name=f"front-{axis}")
 
@@ -72,7 +72,8 @@ def _cost_axis(plot: Any, axis: str, unit: str, words: str, largest: float, smal
         plot.set_xlim(left=-0.1 * smallest)
         words += ", log scale"
         # Powers of ten that are far enough apart to be read.
-        powers = range(math.ceil(math.log10(smallest / 2)), math.floor(math.log10(largest)) + 1)
+        first, last = math.ceil(math.log10(smallest / 2)), math.floor(math.log10(largest))
+        powers = range(first, last + 1, math.ceil((last - first + 1) / 5))
         plot.xaxis.set_major_locator(FixedLocator([0.0, *(10.0**power for power in powers)]))
         plot.xaxis.set_minor_locator(NullLocator())
     else:

@@ -330,6 +330,9 @@ def local_setting(threads: int) -> Setting:
     return Setting(name, str(compute_dtype(device)).removeprefix("torch."), threads)
 
 
+_as_json = json.JSONEncoder(sort_keys=True).encode
+
+
 class StageIds:
     """Ids of stages: the first 16 hex digits of the sha256 of a content, as JSON with sorted keys.
 
@@ -353,7 +356,7 @@ class StageIds:
     def _json(self, value: Any) -> str:
         known = self._written.get(id(value))
         if known is None:
-            known = self._written[id(value)] = value, json.dumps(value, sort_keys=True)
+            known = self._written[id(value)] = value, _as_json(value)
         return known[1]
 
 
