@@ -139,7 +139,7 @@ def report_command(place: str, *, open_page: bool, as_json: bool) -> None:
 
 def _folded(tables: Sequence[Path]) -> list[str]:
     """The tables beside the report by name, those in folders by number."""
-    top = min(len(table.parts) for table in tables)
+    top = min((len(table.parts) for table in tables), default=0)
     inside = Counter(table.parent for table in tables if len(table.parts) > top)
     return [
         *(str(table) for table in tables if len(table.parts) == top),

@@ -21,7 +21,7 @@ M = TypeVar("M", bound=BaseModel)
 MOST_VALUES = 500_000
 """More in one file, what aliases repeat counted each time, is a mistake or an attack: ten lines can name billions."""
 MOST_DIGITS = 18
-"""Of a whole number: longer ones do not fit the 64 bits that tables and random generators hold."""
+"""Of a whole number, read in base ten: longer ones do not fit the 64 bits that tables and random generators hold."""
 DEEPEST = 100
 """Nesting that libyaml is trusted with; a study file needs less than ten levels."""
 MERGE = "tag:yaml.org,2002:merge"
@@ -54,8 +54,11 @@ class YamlFile:
             root, construct = _parsed(text)  # once, for lines and content
             if root is None:
                 raise SpecError("the file is empty", file=self.path)
-            self._note_lines(root, ())
-            return construct(root)
+            try:
+                self._note_lines(root, ())
+                return construct(root)
+            except (KeyError, AttributeError) as error:  # what PyYAML's !!bool and !!timestamp make of other text
+                raise ValueError(str(error)) from error
         except yaml.MarkedYAMLError as error:
             mark, problem = error.problem_mark, error.problem or ""
             file = f"{self.path}:{mark.line + 1}" if mark else str(self.path)
@@ -70,7 +73,7 @@ class YamlFile:
             raise SpecError("not valid YAML: nested too deeply, or an alias that contains itself", file=self.path) from None
         except SpecError:
             raise
-        except (ValueError, KeyError, AttributeError) as error:  # what a tag such as !!int makes of its text
+        except ValueError as error:  # what a tag such as !!int makes of its text
             raise SpecError(f"not valid YAML: {error}", file=self.path) from error
 
     def _near(self) -> list[str]:
@@ -112,9 +115,9 @@ class YamlFile:
         """Refuses what Python reads and files, tables and random generators do not hold."""
         if not node.value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in node.value):
             raise self.fail("not a text: it holds half of a surrogate pair", location)
-        if node.tag == "tag:yaml.org,2002:int" and sum(map(str.isdigit, node.value)) > MOST_DIGITS:
+        if node.tag == "tag:yaml.org,2002:int" and abs(_NUMBERS.construct_yaml_int(node)) >= 10**MOST_DIGITS:
             raise self.fail(f"expected a number of at most {MOST_DIGITS} digits", location)
-        if node.tag == "tag:yaml.org,2002:float" and not _is_finite(node.value):
+        if node.tag == "tag:yaml.org,2002:float" and not math.isfinite(_NUMBERS.construct_yaml_float(node)):
             raise self.fail("expected a finite number", location, node.value)
 
     def validated(self, model: type[M], content: Any, at: Location = ()) -> M:
@@ -202,13 +205,6 @@ def _parsed(text: str) -> tuple[yaml.Node | None, Callable[[yaml.Node], Any]]:
     return slow.get_single_node(), slow.construct_document
 
 
-def _is_finite(number: str) -> bool:
-    try:
-        return math.isfinite(float(number.replace("_", "")))
-    except ValueError:  # .inf, .nan, or base 60
-        return ":" in number
-
-
 def _nests_deeply(text: str, loader: Any) -> bool:
     """Whether the document nests more than DEEPEST levels; looks no further than there, because thousands take libyaml minutes."""
     depth = 0
@@ -229,6 +225,7 @@ _Loader.yaml_implicit_resolvers = {
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789."))
 
+_NUMBERS = yaml.constructor.SafeConstructor()
 _READ_OTHERWISE = re.compile(r"[\t\ufeff!?]|---|[|>][-+0-9]*#")
 
 if yaml.__with_libyaml__:

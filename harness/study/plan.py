@@ -7,7 +7,6 @@ ask for (checkpoints, tuning, caps, folds) leaves no trace in ids, so that runs 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +19,7 @@ from harness.core.spec import MethodSpec, PoolSpec, StudentSpec, StudySpec
 from harness.core.suite_spec import SuiteSpec
 from harness.models.engines.vllm_install import require_vllm
 from harness.scoring.perturbations import VERSION as PERTURBATION_VERSION
+from harness.study.stage_ids import StageIds
 
 StageKind = Literal["train", "score", "checkpoints", "tune", "prepare"]
 """checkpoints: scores the students kept along a run. tune: trains one candidate of a grid and scores it on the validation suites.
@@ -328,36 +328,6 @@ def local_setting(threads: int) -> Setting:
     device = default_device()
     name = f"cuda {torch.cuda.get_device_name(device)}" if device.type == "cuda" else device.type
     return Setting(name, str(compute_dtype(device)).removeprefix("torch."), threads)
-
-
-_as_json = json.JSONEncoder(sort_keys=True).encode
-
-
-class StageIds:
-    """Ids of stages: the first 16 hex digits of the sha256 of a content, as JSON with sorted keys.
-
-    What several contents hold (the same object, not an equal one) is written as JSON once.
-    """
-
-    def __init__(self) -> None:
-        self._written: dict[int, tuple[Any, str]] = {}
-        """By `id` of an object: itself, so that the number stays its own, and its JSON."""
-        self._known: dict[tuple[str, ...], str] = {}
-
-    def __call__(self, content: dict[str, Any]) -> str:
-        """The id. Keys are words of ours; what `content` holds must not be changed afterwards."""
-        keys = sorted(content)
-        parts = (*keys, *[self._json(content[key]) for key in keys])
-        if parts not in self._known:
-            text = ", ".join([f'"{key}": {part}' for key, part in zip(keys, parts[len(keys) :], strict=True)])
-            self._known[parts] = hashlib.sha256(f"{{{text}}}".encode()).hexdigest()[:16]
-        return self._known[parts]
-
-    def _json(self, value: Any) -> str:
-        known = self._written.get(id(value))
-        if known is None:
-            known = self._written[id(value)] = value, _as_json(value)
-        return known[1]
 
 
 def folds(study: StudySpec) -> list[str]:

@@ -51,6 +51,7 @@ def test_mistakes_are_told_in_the_same_words(text: str, tmp_path: Path, monkeypa
         ("a: .nan", "expected a finite number"),
         ("a: 1e999", "expected a finite number"),
         ("a: 1" + "0" * 18, "at most 18 digits"),
+        ("a: 0x" + "F" * 16, "at most 18 digits"),
         ('a: "\\ud800"', "half of a surrogate pair"),
         ("? [a]\n: 1", "keys must be text"),
         ("a: &a [x, x, x, x, x, x, x, x]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 8)}]\n" for a, b in pairwise("abcdefghi")),
