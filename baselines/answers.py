@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
+from baselines.config import AnswersConfig
 from harness.core.budget import Ledger
 from harness.core.corpus import Row
 from harness.core.pool import TaskPool
@@ -32,28 +32,6 @@ PREFIX_TOKENS = 8_192
 MIN_AGREEING = 2
 """One sample agrees with itself: that is no evidence."""
 Shots = Callable[[Instruction], Sequence[Demonstration]]
-
-
-class AnswersConfig(BaseModel):
-    """How instructions are answered; the defaults are those of the self-teaching system's responder."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    samples: int = Field(default=4, ge=1)
-    """Responses sampled per instruction (n of best-of-n)."""
-    temperature: float = Field(default=0.7, gt=0)
-    shots: int = Field(default=2, ge=0)
-    """Seeds shown before an instruction."""
-    agreement: float = Field(default=0.5, gt=0, le=1)
-    """Share of the samples that must agree where no rule can check them."""
-    reasoning_tokens: int = Field(default=24, ge=1)
-    """Longest response to a generator-backed instruction."""
-    instruction_tokens: int = Field(default=64, ge=1)
-    """Longest response to any other instruction."""
-
-    def max_new_tokens(self, instruction: Instruction) -> int:
-        """The longest response to this instruction."""
-        return self.reasoning_tokens if "generator" in instruction.payload else self.instruction_tokens
 
 
 @dataclass(frozen=True)

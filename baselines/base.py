@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from harness.core.budget import Ledger
 from harness.core.pool import TaskPool
-from harness.models.student import Student
+
+if TYPE_CHECKING:
+    from harness.models.student import Student
 
 
 class BaseConfig(BaseModel):

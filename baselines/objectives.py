@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from baselines.config import OptimiseConfig
 from baselines.estimates import (
     clipped_loss,
     generalised_advantages,
@@ -20,50 +19,6 @@ from baselines.estimates import (
 )
 from baselines.logprobs import response_counts
 from harness.models.examples import TokenizedExample
-
-
-class PPOConfig(BaseModel):
-    """What only PPO has."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    epochs: int = Field(default=4, ge=1)
-    clip: float = Field(default=0.2, gt=0, lt=1)
-    advantage_decay: float = Field(default=0.95, ge=0, le=1)
-    """Lambda of the generalised advantages."""
-    value_coefficient: float = Field(default=0.1, ge=0)
-
-
-class GRPOConfig(BaseModel):
-    """What only GRPO has."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    epochs: int = Field(default=2, ge=1)
-    clip: float = Field(default=0.2, gt=0, lt=1)
-
-
-class OptimiseConfig(BaseModel):
-    """Settings of policy optimisation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    algorithm: Literal["ppo", "rloo", "grpo"] = "rloo"
-    prompts_per_step: int = Field(default=4, ge=1)
-    samples_per_prompt: int = Field(default=4, ge=1)
-    max_new_tokens: int = Field(default=48, ge=1)
-    temperature: float = Field(default=1.0, gt=0)
-    kl_coefficient: float = Field(default=0.05, ge=0)
-    learning_rate: float = Field(default=3e-4, gt=0)
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    ppo: PPOConfig = PPOConfig()
-    grpo: GRPOConfig = GRPOConfig()
-
-    @model_validator(mode="after")
-    def _siblings_to_compare_with(self) -> OptimiseConfig:
-        if self.algorithm != "ppo" and self.samples_per_prompt < 2:
-            raise ValueError(f"{self.algorithm} compares the replies to a prompt: samples_per_prompt must be 2 or more")
-        return self
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from baselines.config import OptimiseConfig
 from baselines.logprobs import MicroBatches, Parts, frozen_parts, token_logprobs
-from baselines.objectives import OptimiseConfig, Rollout, Targets, make_targets, token_losses
+from baselines.objectives import Rollout, Targets, make_targets, token_losses
 from harness.core.budget import Ledger
 from harness.core.pool import TaskPool
 from harness.core.records import Completion, Instruction, Message

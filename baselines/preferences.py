@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
+from baselines.config import PreferenceConfig
 from baselines.policy_gradient import conversation, sample
 from harness.core.budget import Ledger
 from harness.core.pool import TaskPool
 from harness.core.records import Instruction, Preference
 from harness.errors import BudgetExceeded, CapReached, SpecError, TrainingError
 from harness.models.examples import TokenizedExample, tokenize
-from harness.models.finetune import FinetuneConfig
 from harness.models.student import Student
 
 Pair = tuple[TokenizedExample, TokenizedExample]
@@ -30,21 +29,6 @@ class Labeller(Protocol):
     def __call__(self, pairs: Sequence[tuple[Instruction, str, str]], *, rng: np.random.Generator) -> list[Preference]:
         """One preference for each pair of responses."""
         ...
-
-
-class PreferenceConfig(BaseModel):
-    """What every method that learns from preferences begins with. Shares are of the whole budget."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    warm_share: float = Field(default=0.4, gt=0, lt=1)
-    """Supervised fine-tuning on demonstrations, from which the policy starts."""
-    preference_share: float = Field(default=0.2, gt=0, lt=1)
-    """Sampling pairs and what must be computed of them before the policy learns."""
-    demonstrations: int | None = Field(default=None, ge=1)
-    max_new_tokens: int = Field(default=48, ge=1)
-    temperature: float = Field(default=1.0, gt=0)
-    finetune: FinetuneConfig = FinetuneConfig()
 
 
 @dataclass

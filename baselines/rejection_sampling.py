@@ -11,19 +11,22 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from baselines.answers import Answerer, AnswersConfig, Origin
+from baselines.config import AnswersConfig
 from baselines.replay import seed_examples
 from harness.core.budget import Ledger
 from harness.core.corpus import CORPUS, Row, write_rows
 from harness.core.pool import TaskPool
 from harness.errors import SpecError
-from harness.models.finetune import FinetuneConfig, finetune
-from harness.models.student import Student
+from harness.models.finetune_config import FinetuneConfig
+
+if TYPE_CHECKING:
+    from baselines.answers import Answerer
+    from harness.models.student import Student
 
 OPERATION = "rejection_sampling"
 
@@ -58,6 +61,9 @@ class RejectionSampling:
         Raises:
             SpecError: the pool's prompts have no verifier, nothing was verified, or the budget does not pay for one step.
         """
+        from baselines.answers import Answerer
+        from harness.models.finetune import finetune
+
         sample_rng, finetune_rng = rng.spawn(2)
         seeds = pool.seeds()
         answerer = Answerer(student, pool, ledger, seeds, config=config.answers)
@@ -82,6 +88,8 @@ def _sample(
     answerer: Answerer, config: RejectionSamplingConfig, max_flops: float, asked: set[str], *, step: int, rng: np.random.Generator
 ) -> list[Row]:
     """Answers prompts, none twice, until another batch is not expected to fit `max_flops`; returns a corpus row for each answer."""
+    from baselines.answers import Origin
+
     ledger, rows = answerer.ledger, list[Row]()
     stop_at, size = ledger.spent(ledger.account) + max_flops, config.prompts_per_batch
     while size:

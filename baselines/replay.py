@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -11,8 +11,10 @@ from pydantic import BaseModel, ConfigDict
 from harness.core.budget import Ledger
 from harness.core.pool import TaskPool
 from harness.core.records import Demonstration, Message
-from harness.models.finetune import FinetuneConfig, finetune
-from harness.models.student import Student
+from harness.models.finetune_config import FinetuneConfig
+
+if TYPE_CHECKING:
+    from harness.models.student import Student
 
 
 class ReplayConfig(BaseModel):
@@ -39,6 +41,8 @@ class Replay:
         Raises:
             SpecError: the budget does not pay for one step.
         """
+        from harness.models.finetune import finetune
+
         finetune(student, seed_examples(pool.seeds()), ledger, config=config.finetune, rng=rng, must_step=True)
         return student
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.functional import logsigmoid
 
+from baselines.config import RewardConfig
 from baselines.logprobs import MicroBatches
 from baselines.preferences import Pair, tokenized
 from harness.core.budget import Ledger
@@ -27,25 +27,6 @@ from harness.errors import TrainingError
 from harness.models.examples import TokenizedExample, padded
 from harness.models.meter import Meter, meter
 from harness.models.student import Student
-
-
-class RewardConfig(BaseModel):
-    """Settings of reward-model training."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    train_body: bool = False
-    """False fits only the head, on the frozen warm start's features: a quarter of the compute per pair, so at small budgets several times
-    as many pairs, each used to convergence. True trains the body's adapters (or weights) too."""
-    learning_rate: float = Field(default=5e-4, gt=0)
-    """With `train_body`."""
-    batch_size: int = Field(default=8, ge=1)
-    """Pairs a batch."""
-    epochs: int = Field(default=1, ge=1)
-    """With `train_body`."""
-    ridge: float = Field(default=10.0, gt=0)
-    """L2 penalty of a head fitted on frozen features (standardised, and scaled to norm about 1)."""
-    held_out_share: float = Field(default=0.15, gt=0, lt=1)
 
 
 @dataclass(frozen=True)

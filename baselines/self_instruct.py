@@ -20,12 +20,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from baselines.answers import Answerer, AnswersConfig, Origin, corpus_row
+from baselines.config import AnswersConfig
 from baselines.replay import seed_examples
 from harness.core.budget import Ledger
 from harness.core.corpus import CORPUS, Row, write_rows
@@ -34,9 +34,10 @@ from harness.core.records import Completion, Demonstration, Instruction, Message
 from harness.errors import BudgetExceeded, SpecError
 from harness.instructions.similarity import rouge_l
 from harness.instructions.telltale import broken, chat_marks, normalise, refuses, repeats, words
-from harness.models.bound import generation_bound
-from harness.models.finetune import FinetuneConfig, finetune
-from harness.models.student import Student
+from harness.models.finetune_config import FinetuneConfig
+
+if TYPE_CHECKING:
+    from harness.models.student import Student
 
 OPERATION = "self_instruct"
 ASK = "Write a new task for an assistant."
@@ -87,6 +88,9 @@ class SelfInstruct:
         Raises:
             SpecError: nothing was kept, or the budget does not pay for one step.
         """
+        from baselines.answers import Answerer, Origin, corpus_row
+        from harness.models.finetune import finetune
+
         write_rng, answer_rng, finetune_rng = rng.spawn(3)
         stop_at = ledger.spent(ledger.account) + config.generate_share * ledger.remaining()
         seeds = pool.seeds()
@@ -189,6 +193,8 @@ class Writer:
         return [turn for place in order for turn in (*_asked(), {"role": "assistant", "content": shown[place]})]
 
     def _bound(self, turns: list[Message], n: int) -> float:
+        from harness.models.bound import generation_bound
+
         return generation_bound(
             self.student, [_asked()], prefixes=[turns], prefix_caches={}, n=n, max_new_tokens=self.config.max_new_tokens
         )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,8 +13,10 @@ from harness.core.budget import Ledger
 from harness.core.pool import TaskPool
 from harness.core.records import Message
 from harness.errors import CapReached
-from harness.models.finetune import FinetuneConfig, finetune
-from harness.models.student import Student
+from harness.models.finetune_config import FinetuneConfig
+
+if TYPE_CHECKING:
+    from harness.models.student import Student
 
 Example = tuple[list[Message], str]
 
@@ -39,6 +41,8 @@ class SFT:
 
     def train(self, student: Student, pool: TaskPool, ledger: Ledger, *, rng: np.random.Generator, config: SFTConfig, out: Path) -> Student:
         """Trains in place on the seeds and on bought demonstrations until the budget is spent."""
+        from harness.models.finetune import finetune
+
         finetune(student, demonstrations(pool, rng, config.demonstrations), ledger, config=config.finetune, rng=rng, must_step=True)
         return student
 

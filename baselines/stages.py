@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from baselines.preferences import PreferenceConfig, Preferences
+from baselines.config import PreferenceConfig
+from baselines.preferences import Preferences
 from baselines.sft import Example, demonstrations
 from harness.core.budget import Ledger
 from harness.core.pool import TaskPool

@@ -8,81 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from harness.core.budget import Ledger
 from harness.core.pool import TaskPool
 from harness.core.records import Demonstration
-from harness.errors import SpecError
-from harness.models.registry import KNOWN
 from harness.models.student import Student
-from selfteach.language.endpoint import Endpoint, EndpointConfig
+from selfteach.config import RULES, STUDENT, CastConfig, Player
+from selfteach.language.endpoint import Endpoint
 from selfteach.language.executor import LanguageExecutor
-from selfteach.language.models import STUDENT, LocalModel, open_model
+from selfteach.language.models import LocalModel, open_model
 from selfteach.language.reviewer import LanguageReviewer, RuleReviewer
 from selfteach.operations import RuleExecutor
-from selfteach.respond import ExpertResponder, Responder, ResponderConfig
+from selfteach.respond.expert import ExpertResponder
+from selfteach.respond.responder import Responder
 from selfteach.roles import Executor, Floats, Reviewer, TextModel
 
-RULES = "rules"
 PROMPT_TOKENS = 512
 """What an operation's prompt with its examples is reckoned at, until an episode has shown what operations cost."""
-Player = str | EndpointConfig
-"""A role's player: "rules", "student", the source of a local model ("hub:...", "file:..."), or an endpoint."""
-
-
-class CastConfig(BaseModel):
-    """Who plays which role."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    executor: Player = RULES
-    """Carries out operations. What a language model wrote has no verifier: `responder.verification` must then not be "rule"."""
-    executor_tokens: int = Field(default=96, ge=1)
-    """Longest instruction that a language model may write."""
-    reviewer: Player = RULES
-    """Judges whether a child says something new; a language model is asked beside the rules."""
-    responder_model: str | EndpointConfig = STUDENT
-    """Answers instructions."""
-    responder: ResponderConfig = ResponderConfig()
-
-    @field_validator("executor", "reviewer", "responder_model", mode="before")
-    @classmethod
-    def _mappings_are_endpoints(cls, value: Any) -> Any:
-        # Not left to the union, whose first complaint about a mapping is that it is no text.
-        return EndpointConfig.model_validate(value) if isinstance(value, dict) else value
-
-    @field_validator("executor", "reviewer", "responder_model")
-    @classmethod
-    def _known_players(cls, value: Player, info: ValidationInfo) -> Player:
-        roles = (STUDENT,) if info.field_name == "responder_model" else (RULES, STUDENT)
-        return check_source(value, kind="model", others=roles) if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _answers_can_be_checked(self) -> CastConfig:
-        if self.executor != RULES and self.responder.verification == "rule":
-            raise SpecError(
-                'expected "consistency" or "either" where a language model carries out operations: its instructions have no verifier',
-                key="responder.verification",
-                value=self.responder.verification,
-            )
-        return self
-
-
-def check_source(name: str, *, kind: Literal["model", "embedder"], others: Sequence[str] = ()) -> str:
-    """Returns `name` if it may be a source of that kind, so that a misspelt one is refused before anything runs.
-
-    Raises:
-        SpecError: neither a known name of that kind, nor one of `others`, nor of a source's form.
-    """
-    known = [source for source, entry in KNOWN.items() if entry.kind == kind]
-    if name in (*others, *known) or name.startswith(("hub:", "file:", "pypi:")):
-        return name
-    forms = "an endpoint's mapping, hub:org/name[@revision] or file:/path" if others else "hub:org/name[@revision] or file:/path"
-    raise SpecError(f"expected one of the names below, {forms}", value=name, valid=(*others, *known))
 
 
 class Cast:

@@ -14,10 +14,10 @@ import torch
 from tokenizers import Tokenizer, decoders, models
 from transformers import AutoModel, AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast
 
-from baselines.dpo import pair_losses, referred
-from baselines.objectives import OptimiseConfig
+from baselines.config import OptimiseConfig, RewardConfig
+from baselines.direct import pair_losses, referred
 from baselines.policy_gradient import Learner
-from baselines.reward_model import RewardConfig, RewardModel, fit
+from baselines.reward_model import RewardModel, fit
 from harness.core.budget import Ledger
 from harness.core.records import Instruction, Message, Preference
 from harness.core.spec import Adaptation

@@ -32,9 +32,10 @@ from selfteach.corpus import Entry
 from selfteach.environment import Environment, EnvironmentConfig
 from selfteach.evolve import Evolution, evolve
 from selfteach.operations import OPERATIONS, RuleExecutor
-from selfteach.policies import make
+from selfteach.policies.make import make
 from selfteach.policy import Floats, Integers, Policy, Rollout
-from selfteach.respond import Responder, ResponderConfig
+from selfteach.respond.config import ResponderConfig
+from selfteach.respond.responder import Responder
 from tasks.pool import MixedPool, MixedPoolConfig
 
 FAMILIES = ["letter_counting", "syllogism", "needle_haystack", "isomorphic_strings", "chain_sum", "word_sequence_reversal"]

@@ -32,7 +32,7 @@ from harness.models.generation import BoundedPrefixCaches
 from harness.models.student import Student
 from harness.seeds import generator
 from harness.stats.intervals import wilson
-from selfteach.respond import ResponderConfig
+from selfteach.respond.config import ResponderConfig
 from selfteach.respond.judge import Judge
 from selfteach.respond.responder import PREFIX_TOKENS, batches
 from selfteach.respond.shots import Examples

@@ -22,9 +22,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import torch
 
+from baselines.config import RewardConfig
 from baselines.policy_gradient import sample
 from baselines.preferences import tokenized
-from baselines.reward_model import RewardConfig, RewardModel, fit, fit_head
+from baselines.reward_model import RewardModel, fit, fit_head
 from baselines.sft import demonstrations
 from harness.core.budget import Ledger
 from harness.core.records import Instruction, Preference

@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from scipy import stats
 
-from baselines.objectives import OptimiseConfig
+from baselines.config import OptimiseConfig, RewardConfig
 from baselines.policy_gradient import Scorer, conversation, optimise, sample
-from baselines.reward_model import RewardConfig, RewardModel, fit
+from baselines.reward_model import RewardModel, fit
 from baselines.sft import demonstrations
 from harness.core.budget import Ledger
 from harness.core.records import Instruction, Preference

@@ -22,7 +22,7 @@ from harness.seeds import generator
 from selfteach.environment import Environment, EnvironmentConfig
 from selfteach.evolve import evolve
 from selfteach.operations import OPERATIONS
-from selfteach.policies import make
+from selfteach.policies.make import make
 from selfteach.policy import Floats, Integers, Policy, Rollout
 from selfteach.stubs import ONE_BEST, PROFILES, StubAnswerer, StubEncoder, StubExecutor, StubReviewer, stub_seeds
 

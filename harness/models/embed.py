@@ -20,9 +20,9 @@ from harness.core.budget import Ledger
 from harness.errors import SourceError
 from harness.models.meter import Meter, meter
 from harness.models.progress import quiet_progress
+from harness.models.registry import DEFAULT_EMBEDDER
 from harness.models.sources import resolve
 
-DEFAULT_EMBEDDER = "minilm-l6-v2"
 DEFAULT_MAX_TOKENS = 256
 """Used where the folder has no sentence_bert_config.json."""
 

@@ -17,6 +17,7 @@ from torch import nn
 from harness.core.records import Message
 from harness.errors import SpecError
 from harness.models.adapters import base_model
+from harness.models.finetune_config import Layout
 from harness.models.student import Student
 
 
@@ -31,14 +32,6 @@ class TokenizedExample:
 
 Row = tuple[TokenizedExample, ...]
 MicroBatch = list[Row]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a batch is computed: rows per forward (None: all at once), and tokens per packed row (None: one example a row)."""
-
-    micro_batch_size: int | None = None
-    packing_tokens: int | None = None
 
 
 PADDED = Layout()

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch.nn.functional import cross_entropy
 
 from harness.core.budget import Ledger
@@ -22,7 +21,6 @@ from harness.core.records import Message
 from harness.errors import SpecError, TrainingError
 from harness.models.closing import fullest
 from harness.models.examples import (
-    Layout,
     TokenizedExample,
     arrange,
     check_packable,
@@ -32,6 +30,7 @@ from harness.models.examples import (
     tokenize,
     update_flops,
 )
+from harness.models.finetune_config import FinetuneConfig, Layout
 from harness.models.memory import is_out_of_memory
 from harness.models.meter import known_forward
 from harness.models.stream import Stream
@@ -41,31 +40,6 @@ __all__ = ["FinetuneConfig", "FinetuneResult", "TokenizedExample", "finetune", "
 
 ONE_BY_ONE = Layout(micro_batch_size=1)
 """Of the last update: without padding, the prices of its examples add up."""
-
-
-class FinetuneConfig(BaseModel):
-    """Settings of supervised fine-tuning."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    learning_rate: float = Field(default=1e-3, gt=0)
-    batch_size: int = Field(default=8, ge=1)
-    """Examples to one step of the optimiser."""
-    micro_batch_size: int | None = Field(default=None, ge=1)
-    """Most rows computed at once, their gradients summed; None is the whole batch. Changes memory, not results."""
-    packing: bool = False
-    """Lays short examples of a batch one behind the other in rows of up to `max_tokens`; no example sees another. Batches are then
-    drawn at random, where without packing a batch holds examples of similar length."""
-    warmup_share: float = Field(default=0.1, ge=0, lt=1)
-    weight_decay: float = Field(default=0.0, ge=0)
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    max_tokens: int = Field(default=512, ge=8)
-    """Examples longer than this are left out (counted in the result)."""
-
-    @property
-    def layout(self) -> Layout:
-        """How a batch is computed."""
-        return Layout(self.micro_batch_size, self.max_tokens if self.packing else None)
 
 
 @dataclass(frozen=True)

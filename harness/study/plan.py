@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from harness.core import grid, parts, plugins, provenance
 from harness.core.spec import MethodSpec, PoolSpec, StudentSpec, StudySpec
 from harness.core.suite_spec import SuiteSpec
+from harness.models.device import device_and_precision
 from harness.models.engines.vllm_install import require_vllm
 from harness.scoring.perturbations import VERSION as PERTURBATION_VERSION
 from harness.study.stage_ids import StageIds
@@ -321,13 +322,7 @@ def method_grid(study: StudySpec, method: MethodSpec) -> dict[str, list[Any]]:
 
 def local_setting(threads: int) -> Setting:
     """This machine's device and number format, with `threads` threads for each worker."""
-    import torch
-
-    from harness.models.student import compute_dtype, default_device
-
-    device = default_device()
-    name = f"cuda {torch.cuda.get_device_name(device)}" if device.type == "cuda" else device.type
-    return Setting(name, str(compute_dtype(device)).removeprefix("torch."), threads)
+    return Setting(*device_and_precision(), threads)
 
 
 def folds(study: StudySpec) -> list[str]:

@@ -11,10 +11,10 @@ from harness.errors import SpecError
 from harness.models.generation import BoundedPrefixCaches
 from harness.models.meter import Meter
 from harness.models.student import Student
+from selfteach.config import STUDENT
 from selfteach.language.endpoint import Endpoint, EndpointConfig
 from selfteach.roles import TextModel
 
-STUDENT = "student"
 PREFIX_TOKENS = 8_192
 """Tokens of leading turns whose keys and values are kept from call to call: those of all operations are a third of it."""
 

@@ -1,18 +1,12 @@
-"""Policies by the names that studies give them."""
+"""The names that studies give policies. What they name is built in selfteach.policies.make; this module needs no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from harness.errors import SpecError
-from selfteach.policies.bandit import ThompsonBandit
-from selfteach.policies.constant import FixedPolicy, SchedulePolicy
-from selfteach.policy import LearnedPolicy, Policy, RandomPolicy, improve_by_ppo
-from selfteach.trpo import improve_by_trpo
 
-LEARNING = {"ppo": improve_by_ppo, "trpo": improve_by_trpo}
+LEARNING = ("ppo", "trpo")
 IDLE = "stop"
 """The action that carries out no operation (selfteach.environment.STOP)."""
 
@@ -39,7 +33,7 @@ def check_policy_name(name: str, actions: Sequence[str], *, others: Sequence[str
         raise SpecError(
             "only fixed and schedule take operations", key="policy", value=name, valid=(f"fixed:{listed}", f"schedule:{listed}")
         )
-    operations = _operations(listed)
+    operations = operations_in(listed)
     for operation in operations:
         if operation not in actions:
             raise SpecError(f"expected an operation in {name!r}", key="policy", value=operation, valid=actions)
@@ -50,26 +44,8 @@ def check_policy_name(name: str, actions: Sequence[str], *, others: Sequence[str
     return name
 
 
-def make(name: str, *, state_size: int, actions: Sequence[str], rng: np.random.Generator) -> Policy:
-    """A fresh policy by name.
-
-    Args:
-        rng: of the initial weights; later draws come from the generators passed to `act` and `update`.
-    Raises:
-        SpecError: as `check_policy_name`.
-    """
-    kind, _, listed = check_policy_name(name, actions).partition(":")
-    if kind in LEARNING:
-        return LearnedPolicy(state_size, len(actions), improve=LEARNING[kind], rng=rng)
-    if kind == "random":
-        return RandomPolicy(len(actions))
-    if kind == "bandit":
-        return ThompsonBandit(len(actions))
-    indices = [list(actions).index(operation) for operation in _operations(listed)]
-    return FixedPolicy(len(actions), indices[0]) if kind == "fixed" else SchedulePolicy(len(actions), indices)
-
-
-def _operations(listed: str) -> list[str]:
+def operations_in(listed: str) -> list[str]:
+    """The operations of "fixed:" and "schedule:"."""
     return [operation.strip() for operation in listed.split(",")]
 
 

@@ -3,9 +3,3 @@
 `Responder` samples from a metered student (the frozen starting checkpoint, or another local model as an expert) and keeps within a bound;
 `ExpertResponder` asks any `TextModel`. Both choose examples (shots), refuse faulty replies (faults) and judge the rest (judge) alike.
 """
-
-from selfteach.respond.config import ResponderConfig
-from selfteach.respond.expert import ExpertResponder
-from selfteach.respond.responder import Responder
-
-__all__ = ["ExpertResponder", "Responder", "ResponderConfig"]

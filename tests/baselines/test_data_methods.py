@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import baselines.rejection_sampling
-from baselines.answers import Answerer, AnswersConfig
+import harness.models.finetune
+from baselines.answers import Answerer
+from baselines.config import AnswersConfig
 from baselines.rejection_sampling import RejectionSampling, RejectionSamplingConfig
 from baselines.replay import Replay, ReplayConfig
 from baselines.self_instruct import ASK, SelfInstruct, SelfInstructConfig, Writer, unusable
@@ -91,13 +92,13 @@ def test_rejection_sampling_trains_on_what_was_verified(place: Any, tmp_path: Pa
     student, ledger, pool = place()
     scripted = script(student, monkeypatch, lambda text, number: count_of(text) if number % 2 else "many")
     trained: list[list[Any]] = []
-    tune = baselines.rejection_sampling.finetune
+    tune = harness.models.finetune.finetune
 
     def noted(student: Student, examples: Any, *rest: Any, **more: Any) -> Any:
         trained.append(list(examples))
         return tune(student, examples, *rest, **more)
 
-    monkeypatch.setattr(baselines.rejection_sampling, "finetune", noted)
+    monkeypatch.setattr(harness.models.finetune, "finetune", noted)
     config = RejectionSamplingConfig(rounds=rounds, prompts_per_batch=4)
     RejectionSampling().train(student, pool, ledger, rng=np.random.default_rng(0), config=config, out=tmp_path)
     assert 0.98 * BUDGET < ledger.spent() <= BUDGET

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-import baselines.dpo
-from baselines.dpo import DPO, DPOConfig, optimise_directly, pair_losses, referred, sequence_logprobs
+import baselines.direct
+from baselines.direct import optimise_directly, pair_losses, referred, sequence_logprobs
+from baselines.dpo import DPO, DPOConfig
 from baselines.preferences import tokenized
 from baselines.rlhf import RLHF
 from harness.core.budget import Ledger
@@ -211,7 +212,7 @@ def test_memory_that_runs_out_on_the_last_flops_ends_it_and_keeps_what_was_learn
             raise torch.OutOfMemoryError("CUDA out of memory")
         return losses
 
-    monkeypatch.setattr(baselines.dpo, "pair_losses", limited)
+    monkeypatch.setattr(baselines.direct, "pair_losses", limited)
     assert optimise_directly(student, pairs, ledger, config=DPOConfig(batch_size=4), rng=np.random.default_rng(0)) >= 1
     assert done[:2] == [4, 4]
     assert ledger.spent() <= ledger.train_flops

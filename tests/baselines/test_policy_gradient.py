@@ -11,9 +11,9 @@ import torch
 from pydantic import ValidationError
 
 from baselines import logprobs, policy_gradient
+from baselines.config import OptimiseConfig
 from baselines.estimates import leave_one_out
 from baselines.logprobs import MicroBatches, token_logprobs
-from baselines.objectives import OptimiseConfig
 from baselines.policy_gradient import Learner, as_sampled, conversation, optimise, sample
 from harness.core.budget import Ledger
 from harness.core.records import Completion

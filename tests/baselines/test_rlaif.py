@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.rlaif import QUESTION, RLAIF, SelfJudge
+from baselines.rlaif import RLAIF
 from baselines.rlhf import RLHFConfig
+from baselines.self_judge import QUESTION, SelfJudge
 from harness.core.budget import Ledger
 from harness.core.records import Instruction
 from harness.core.spec import Adaptation

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from baselines.config import RewardConfig
 from baselines.preferences import collect_preferences, tokenized
-from baselines.reward_model import RewardConfig, RewardModel, fit, pair_flops, split_by_prompt
+from baselines.reward_model import RewardModel, fit, pair_flops, split_by_prompt
 from baselines.rlhf import RLHF, RLHFConfig
 from harness.core.budget import Ledger
 from harness.core.pool import TaskPool

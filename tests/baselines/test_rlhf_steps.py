@@ -10,9 +10,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from baselines.config import RewardConfig
 from baselines.logprobs import token_logprobs
 from baselines.policy_gradient import optimise
-from baselines.reward_model import RewardConfig, RewardModel
+from baselines.reward_model import RewardModel
 from baselines.rlhf import RLHF, RLHFConfig
 from harness.core.budget import Ledger
 from harness.core.spec import Adaptation

@@ -23,7 +23,8 @@ from transformers import (
 
 from harness.core.budget import Ledger
 from harness.errors import SpecError
-from harness.models.examples import Layout, TokenizedExample, arrange, check_packable, response_logits, row_tensors, update_flops
+from harness.models.examples import TokenizedExample, arrange, check_packable, response_logits, row_tensors, update_flops
+from harness.models.finetune_config import Layout
 from harness.models.student import Student
 
 SMALL = {"vocab_size": 101, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}

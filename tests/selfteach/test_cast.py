@@ -9,7 +9,8 @@ from stand_ins import LetterPool, make_seeds
 
 from harness.core.budget import Ledger
 from harness.models.student import Student
-from selfteach.cast import Cast, CastConfig
+from selfteach.cast import Cast
+from selfteach.config import CastConfig
 
 EITHER = {"verification": "either"}
 ADDRESS = "http://127.0.0.1:9/v1"

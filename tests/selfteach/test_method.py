@@ -17,14 +17,16 @@ from harness.models.embed import Embedder
 from harness.models.finetune import FinetuneConfig
 from harness.models.student import Student
 from harness.seeds import generator
+from selfteach.config import EvolConfig, SelfTeachConfig
 from selfteach.corpus import read_corpus
 from selfteach.environment import EnvironmentConfig
 from selfteach.faithful.quirks import FaithfulConfig
-from selfteach.method import EvolConfig, EvolInstruct, SelfTeach, SelfTeachConfig, drawn, training_examples
+from selfteach.method import EvolInstruct, SelfTeach
 from selfteach.operations import OPERATIONS
-from selfteach.policies import make
+from selfteach.policies.make import make
 from selfteach.policy import restore_policy
-from selfteach.respond import ResponderConfig
+from selfteach.respond.config import ResponderConfig
+from selfteach.training import drawn, training_examples
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 """peft 0.21 still reads the attribute that transformers 5.23 renamed."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from harness.core.budget import Ledger
-from selfteach.policies import make
+from selfteach.policies.make import make
 from selfteach.policy import Policy, Rollout, restore_policy, save_policy
 
 ACTIONS = ("breadth", "add_constraint", "deepen", "concretise", "increase_reasoning", "complicate_input", "stop")

@@ -6,8 +6,9 @@ import pytest
 from harness.errors import SpecError
 from selfteach.environment import STOP
 from selfteach.operations import OPERATIONS
-from selfteach.policies import FixedPolicy, SchedulePolicy, check_policy_name, make
-from selfteach.policies.names import IDLE
+from selfteach.policies.constant import FixedPolicy, SchedulePolicy
+from selfteach.policies.make import make
+from selfteach.policies.names import IDLE, check_policy_name
 from selfteach.policy import Policy, Rollout
 
 ACTIONS = (*OPERATIONS, STOP)

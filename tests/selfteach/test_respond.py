@@ -13,7 +13,8 @@ from harness.core.budget import Ledger
 from harness.core.records import Completion, Constraint, Demonstration
 from harness.instructions.shots import demonstration_turns
 from harness.models.student import Student
-from selfteach.respond import Responder, ResponderConfig
+from selfteach.respond.config import ResponderConfig
+from selfteach.respond.responder import Responder
 from selfteach.roles import Answer
 
 ENCODER = HashingEncoder(size=16)

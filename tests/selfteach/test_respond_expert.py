@@ -12,7 +12,8 @@ from stand_ins import HashingEncoder, LetterPool, make_instruction, make_seeds
 from harness.core.budget import Ledger
 from harness.core.records import Completion, Message
 from harness.instructions.shots import demonstration_turns
-from selfteach.respond import ExpertResponder, ResponderConfig
+from selfteach.respond.config import ResponderConfig
+from selfteach.respond.expert import ExpertResponder
 from selfteach.roles import Answerer
 
 

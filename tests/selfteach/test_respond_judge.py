@@ -10,7 +10,7 @@ from stand_ins import LetterPool, make_instruction
 from harness.core.budget import Ledger
 from harness.core.records import Completion, Instruction, Message, Verification
 from harness.instructions.faults import fault
-from selfteach.respond import ResponderConfig
+from selfteach.respond.config import ResponderConfig
 from selfteach.respond.judge import Judge
 from selfteach.roles import Answer
 

@@ -10,7 +10,7 @@ from stand_ins import HashingEncoder, make_instruction
 
 from harness.core.records import Constraint, Demonstration, Instruction
 from harness.instructions.shots import demonstration_turns, varied
-from selfteach.respond import ResponderConfig
+from selfteach.respond.config import ResponderConfig
 from selfteach.respond.shots import Examples, nearest
 
 

@@ -22,7 +22,7 @@ from harness.study.fingerprint import code_fingerprint
 from harness.study.plan import Plan, Setting, needed, plan_study
 from harness.study.stage import StageTask
 from harness.study.trial import run_stage
-from selfteach.method import SelfTeachConfig
+from selfteach.config import SelfTeachConfig
 from tests.study.conftest import Workplace
 
 STUDIES, DOCS = (Path(__file__).parents[2] / name for name in ("studies", "docs"))
