@@ -143,7 +143,8 @@ def _copy_stages(stages: dict[str, Meta], store: RunStore, copy: Path, names: Na
     texts = _Texts()
     metas: dict[str, Meta] = {}
     for stage, meta in stages.items():
-        store.verify(stage)
+        # Weights are not needed: a run may have been brought from another machine without them. If they are there they must be those.
+        store.verify(stage, [name for name in meta["files"] if not _left_out(name) or (store.folder(stage) / name).is_file()])
         metas[stage] = _copied_stage(store.folder(stage), meta, copy / "stages" / stage, texts, names)
     texts.write(copy / TEXTS)
     shared = {TEXTS: file_sha256(copy / TEXTS)}
@@ -152,10 +153,14 @@ def _copy_stages(stages: dict[str, Meta], store: RunStore, copy: Path, names: Na
         write_json(copy / "stages" / stage / META, sealed(meta | ({"shared_files": uses} if uses else {})))
 
 
+def _left_out(name: str) -> bool:
+    return name.startswith(_LEFT_OUT) or name.endswith(WEIGHTS)
+
+
 def _copied_stage(stage: Path, meta: Meta, target: Path, texts: _Texts, names: Names) -> Meta:
     target.mkdir()
     for name in meta["files"]:
-        if name.startswith(_LEFT_OUT) or name.endswith(WEIGHTS):
+        if _left_out(name):
             continue
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         source = stage / name

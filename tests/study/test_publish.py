@@ -52,6 +52,22 @@ def test_weights_are_left_out_and_their_checksums_kept(published: Path, referenc
     assert left_out(RunStore(reference).meta(stage)) == {}
 
 
+def test_a_run_brought_without_its_weights_publishes_the_same(published: Path, reference: Path, workplace: Workplace) -> None:
+    shutil.copytree(reference, workplace.run_dir)
+    model = RunStore(workplace.run_dir).folder(trained_stage(reference)) / "model"
+    adapter = (model / "adapter_model.safetensors").read_bytes()
+    shutil.rmtree(model)
+    out = workplace.root / "out"
+    publish_run(workplace.run_dir, out, partial=False, conclude=lambda folder: None)
+    for stage in RunStore(published).all_finished():
+        assert RunStore(out).meta(stage) == RunStore(published).meta(stage)
+    # Weights that are there must be those.
+    model.mkdir()
+    (model / "adapter_model.safetensors").write_bytes(adapter[:-1])
+    with pytest.raises(StoreError, match=r"adapter_model\.safetensors does not match its checksum"):
+        publish_run(workplace.run_dir, workplace.root / "other", partial=False, conclude=lambda folder: None)
+
+
 def test_each_text_is_kept_once(published: Path) -> None:
     texts = pd.read_parquet(published / TEXTS)
     assert not texts.duplicated().any()
