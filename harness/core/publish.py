@@ -143,6 +143,7 @@ def _copy_stages(stages: dict[str, Meta], store: RunStore, copy: Path, names: Na
     texts = _Texts()
     metas: dict[str, Meta] = {}
     for stage, meta in stages.items():
+        store.verify(stage, ())  # the seal, before its list of files is used
         # Weights are not needed: a run may have been brought from another machine without them. If they are there they must be those.
         store.verify(stage, [name for name in meta["files"] if not _left_out(name) or (store.folder(stage) / name).is_file()])
         metas[stage] = _copied_stage(store.folder(stage), meta, copy / "stages" / stage, texts, names)

@@ -12,13 +12,26 @@ from pathlib import Path
 
 from harness.models import cache
 
+RULE = "bf16-1"
+"""Part of the cached answer's name: change it when `harness.models.student.compute_dtype` decides otherwise."""
+_GPU_VENDORS = ("0x10de", "0x1002")
+"""NVIDIA and AMD (ATI), as PCI devices give them; AMD's processors and bridges are 0x1022."""
+_NODES, _DRIVER, _CARDS = Path("/dev"), Path("/proc/driver/nvidia"), Path("/sys/bus/pci/devices")
 _GPU_NODES = ("nvidia*", "nvhost*", "nvgpu*", "nvmap*", "kfd", "dxg")
 """In /dev: NVIDIA's cards and its systems on a chip, AMD's, and either behind Windows' subsystem for Linux."""
 
 
 def gpu_possible() -> bool:
-    """False on a Linux machine without a device node through which torch could reach a GPU; True says only that torch must be asked."""
-    return sys.platform != "linux" or any(next(Path("/dev").glob(pattern), None) is not None for pattern in _GPU_NODES)
+    """False on a Linux machine that has neither a GPU's device node nor its card; True says only that torch must be asked.
+
+    A card counts without its nodes, because NVIDIA's may be made by the first program that uses it.
+    """
+    if sys.platform != "linux" or _DRIVER.exists() or any(next(_NODES.glob(pattern), None) is not None for pattern in _GPU_NODES):
+        return True
+    try:
+        return any(vendor.read_text().strip() in _GPU_VENDORS for vendor in _CARDS.glob("*/vendor"))
+    except OSError:
+        return True
 
 
 def device_and_precision() -> tuple[str, str]:
@@ -53,7 +66,7 @@ def _ask_torch() -> tuple[str, str]:
 
 def _processor_key() -> str:
     """Of the processor's model and instructions, as the kernel tells them, and of the version of torch."""
-    told = [platform.machine(), version("torch")]
+    told = [RULE, platform.machine(), version("torch")]
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         told += [line for line in lines[: lines.index("") if "" in lines else None] if line.startswith(("model name", "flags", "Features"))]

@@ -45,7 +45,7 @@ def default_device() -> torch.device:
 
 
 def compute_dtype(device: torch.device) -> torch.dtype:
-    """bf16 where the device computes it in hardware, else fp32."""
+    """bf16 where the device computes it in hardware, else fp32. Whoever changes this changes `harness.models.device.RULE`."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

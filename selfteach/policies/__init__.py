@@ -1,1 +1,1 @@
-"""Policies: those that learn (selfteach.policy, selfteach.trpo) and the controls beside them; names (names), how one is made (make)."""
+"""Policies: those that learn (selfteach.policy, selfteach.trpo), the controls beside them, their names, and how one is made."""

@@ -56,8 +56,38 @@ def test_another_processor_or_torch_is_another_answer(monkeypatch: pytest.Monkey
     monkeypatch.setattr(device, "version", lambda name: "0.0.1")
     assert device._processor_key() != key
     monkeypatch.undo()
+    monkeypatch.setattr(device, "RULE", "another rule")
+    assert device._processor_key() != key
+    monkeypatch.undo()
     monkeypatch.setattr(device.platform, "machine", lambda: "riscv64")
     assert device._processor_key() != key
+
+
+@pytest.mark.parametrize(
+    ("made", "possible"),
+    [
+        ([], False),
+        (["dev/null", "dev/nvme0", "dev/nvram", "cards/0000:00:01.0/vendor=0x1022"], False),
+        (["dev/nvidia0"], True),
+        (["dev/nvidiactl"], True),
+        (["dev/kfd"], True),
+        (["dev/dxg"], True),
+        (["driver"], True),
+        (["cards/0000:01:00.0/vendor=0x10de"], True),  # its node is made by the first program that uses it
+        (["cards/0000:00:01.0/vendor=0x8086", "cards/0000:01:00.0/vendor=0x1002"], True),
+    ],
+)
+def test_a_gpu_is_possible_where_its_node_its_driver_or_its_card_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: list[str], possible: bool
+) -> None:
+    monkeypatch.setattr(device.sys, "platform", "linux")
+    for name, place in (("_NODES", "dev"), ("_DRIVER", "driver"), ("_CARDS", "cards")):
+        monkeypatch.setattr(device, name, tmp_path / place)
+    for file in made:
+        path, _, content = file.partition("=")
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(f"{content}\n")
+    assert device.gpu_possible() is possible
 
 
 def test_torch_is_asked_where_a_gpu_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

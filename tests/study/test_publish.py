@@ -61,10 +61,15 @@ def test_a_run_brought_without_its_weights_publishes_the_same(published: Path, r
     publish_run(workplace.run_dir, out, partial=False, conclude=lambda folder: None)
     for stage in RunStore(published).all_finished():
         assert RunStore(out).meta(stage) == RunStore(published).meta(stage)
-    # Weights that are there must be those.
+    # Weights that are there must be those, and a record that was changed is told before it is read.
     model.mkdir()
     (model / "adapter_model.safetensors").write_bytes(adapter[:-1])
     with pytest.raises(StoreError, match=r"adapter_model\.safetensors does not match its checksum"):
+        publish_run(workplace.run_dir, workplace.root / "other", partial=False, conclude=lambda folder: None)
+    shutil.rmtree(model)
+    record = model.parent / "meta.json"
+    record.write_text(json.dumps({key: value for key, value in json.loads(record.read_text()).items() if key != "files"}))
+    with pytest.raises(StoreError):
         publish_run(workplace.run_dir, workplace.root / "other", partial=False, conclude=lambda folder: None)
 
 
