@@ -443,7 +443,9 @@ def wait_until_gone(group: int) -> None:
         time.sleep(0.05)
 
 
-def test_signals_stop_as_ctrl_c_does_unless_they_were_ignored() -> None:
+@pytest.mark.parametrize("ctrl_c", [signal.default_int_handler, signal.SIG_IGN], ids=["foreground", "background of a script"])
+def test_signals_stop_as_ctrl_c_does_unless_they_were_ignored(ctrl_c: Any) -> None:
+    interrupt = signal.signal(signal.SIGINT, ctrl_c)
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
         with signals_as_ctrl_c():
@@ -454,6 +456,7 @@ def test_signals_stop_as_ctrl_c_does_unless_they_were_ignored() -> None:
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+        signal.signal(signal.SIGINT, interrupt)
 
 
 @pytest.mark.slow
