@@ -221,7 +221,7 @@ def check_package_index(timeout_s: float = 30) -> Check:
     except subprocess.TimeoutExpired:
         asked = None
     if asked is not None and asked.returncode == 0:
-        return Check("package index", True, "reachable")
+        return Check("package index", True, f"pip finds {package}")
     needed = not is_cached(DEFAULT_MODEL)
     why = f"no answer in {timeout_s:.0f} s" if asked is None else "pip cannot reach it"
     if asked is not None and "No module named pip" in asked.stderr:

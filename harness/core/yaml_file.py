@@ -7,7 +7,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -127,9 +127,13 @@ class YamlFile:
             SpecError: the first mistake, with file and line, key, value, what was expected and the nearest valid name.
         """
         try:
-            return model.model_validate(content)
+            checked = model.model_validate(content)
         except ValidationError as error:
             raise self._explain(model, error, content, at) from None
+        for inner, value, kept in () if model.model_config.get("strict") else _converted(content, checked):
+            expected = "expected true or false" if isinstance(kept, bool) else f"expected a number, not {_kind(value)}"
+            raise self.fail(expected, (*at, *inner), value)
+        return checked
 
     def _explain(self, model: type[BaseModel], error: ValidationError, content: Any, at: Location) -> SpecError:
         # Misspelt keys come first: they are why a required key seems to be missing. Of a union's branches, the one that fits furthest.
@@ -160,6 +164,27 @@ def key_path(location: Location) -> str:
     for part in location:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
     return path
+
+
+def _converted(content: Any, checked: Any, at: Location = ()) -> Iterator[tuple[Location, object, object]]:
+    """Scalars that a model read as another type: `true` or "8" as a number, 1 or "yes" as a truth value; each with what became of it."""
+    if isinstance(content, dict):
+        inside = vars(checked) if isinstance(checked, BaseModel) else checked if isinstance(checked, dict) else {}
+        for key, value in content.items():
+            if key in inside:
+                yield from _converted(value, inside[key], (*at, key))
+    elif isinstance(content, list):
+        if isinstance(checked, list | tuple):
+            for index, (value, kept) in enumerate(zip(content, checked, strict=False)):
+                yield from _converted(value, kept, (*at, index))
+    elif isinstance(checked, bool) != isinstance(content, bool) and isinstance(checked, int | float):
+        yield at, content, checked
+    elif isinstance(content, str) and isinstance(checked, int | float):
+        yield at, content, checked
+
+
+def _kind(value: object) -> str:
+    return "a truth value" if isinstance(value, bool) else "text"
 
 
 def _is_short(value: object) -> bool:

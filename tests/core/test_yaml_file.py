@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from harness.core import yaml_file
 from harness.core.yaml_file import DEEPEST, YamlFile
@@ -71,6 +72,49 @@ def test_numbers_of_every_kind_pass(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("a: [8e12, 1_000.5, -3, 0x1F, 1:30.5, 999999999999999999, ü]")
     assert YamlFile(path, "study").read() == {"a": [8e12, 1000.5, -3, 31, 90.5, 999999999999999999, "ü"]}
+
+
+class Inner(BaseModel):
+    counts: tuple[int, ...] = ()
+    open: bool = False
+
+
+class Settings(BaseModel):
+    steps: int = 1
+    rate: float | None = None
+    inner: Inner = Inner()
+    named: dict[str, int] = {}
+    source: int | str = 0
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("steps: true", "steps: expected a number, not a truth value (got True)"),
+        ('steps: "8"', "steps: expected a number, not text (got '8')"),
+        ('rate: "1e-3"', "rate: expected a number, not text"),
+        ("inner: {counts: [1, yes]}", "inner.counts[1]: expected a number, not a truth value"),
+        ("inner: {open: 1}", "inner.open: expected true or false (got 1)"),
+        ('inner: {open: "no"}', "inner.open: expected true or false (got 'no')"),
+        ("named: {a: false}", "named.a: expected a number, not a truth value"),
+    ],
+)
+def test_settings_of_another_type_are_refused_not_converted(text: str, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    file = YamlFile(path, "study")
+    with pytest.raises(SpecError) as error:
+        file.validated(Settings, file.read())
+    assert told in str(error.value)
+    assert f"{path}:1" in str(error.value)
+
+
+def test_settings_of_their_own_type_pass(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text('{steps: 8.0, rate: 1, inner: {counts: [2, 3], open: true}, named: {a: 1}, source: "8"}')
+    file = YamlFile(path, "study")
+    kept = file.validated(Settings, file.read())
+    assert kept == Settings(steps=8, rate=1.0, inner=Inner(counts=(2, 3), open=True), named={"a": 1}, source="8")
 
 
 @pytest.mark.parametrize("opened", ["[", "{a: ", "- "])
