@@ -177,9 +177,7 @@ def _converted(content: Any, checked: Any, at: Location = ()) -> Iterator[tuple[
         if isinstance(checked, list | tuple):
             for index, (value, kept) in enumerate(zip(content, checked, strict=False)):
                 yield from _converted(value, kept, (*at, index))
-    elif isinstance(checked, bool) != isinstance(content, bool) and isinstance(checked, int | float):
-        yield at, content, checked
-    elif isinstance(content, str) and isinstance(checked, int | float):
+    elif isinstance(checked, int | float) and (isinstance(content, str) or isinstance(checked, bool) != isinstance(content, bool)):
         yield at, content, checked
 
 
