@@ -1,4 +1,4 @@
-"""A tiny random student."""
+"""A tiny random student; and every test ends in the folder it began in."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ import string
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def _back_to_the_same_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undone at the end, whoever changed folders meanwhile: what a cluster's worker runs enters the driver's."""
+    monkeypatch.chdir(Path.cwd())
 
 
 @pytest.fixture(scope="session")

@@ -86,7 +86,7 @@ def test_a_users_mistake_is_one_message_on_standard_error(
 def test_a_run_folder_that_cannot_be_made_is_told_with_its_option(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, told: str
 ) -> None:
-    study = Path("studies/quickstart.yaml").absolute()
+    study = Path(__file__).parents[1] / "studies" / "quickstart.yaml"
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notes.yaml").write_text("")
     code, _, err = call(capsys, "run", str(study), "--out", out)

@@ -16,6 +16,9 @@ from harness.study import rescore
 from harness.verdicts.board_file import PublishedRow, Rescoring
 from harness.verdicts.recheck import LEVEL, Agreement, verdict_of
 
+WHOLE = 10**9
+"""More items than any task has: what is scored where a row names no limit, rather than as many as a study scores by default."""
+
 Outcome = tuple[str, str, bool | None, Agreement | None]
 
 
@@ -35,7 +38,7 @@ def reproduce_published(row: PublishedRow, student: Path | None, report: Callabl
 def _wanted(rescoring: Rescoring) -> rescore.Wanted:
     from harness.core import provenance
 
-    suite = SuiteSpec(name=rescoring.suite, tasks=(rescoring.task,), limit=rescoring.limit)
+    suite = SuiteSpec(name=rescoring.suite, tasks=(rescoring.task,), limit=rescoring.limit or WHOLE)
     return rescore.Wanted((suite,), (), 0, provenance.cores())
 
 

@@ -147,6 +147,7 @@ class Rescoring(Strict):
     task: str
     metric: str
     limit: int | None = Field(default=None, ge=1)
+    """Items to score; None: all that the task has here."""
     margin: float = Field(gt=0, le=MOST_MARGIN)
     differs_in: tuple[str, ...] = ()
     """What is not as in the source, such as a subset of the items."""

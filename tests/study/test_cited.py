@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from harness.core.records import SAMPLE_COLUMNS
-from harness.study.cited import _tested
+from harness.scoring.suites import select
+from harness.study.cited import _tested, _wanted
 from harness.verdicts.board_file import PublishedRow, Rescoring
 
 RESCORING = Rescoring(source="hub:o/m", suite="s", task="t", metric="acc", margin=0.05)
@@ -43,3 +44,13 @@ def test_without_two_scores_nothing_is_tested() -> None:
     verdict, told, _, _ = _tested(ROW, RESCORING, samples(np.array([np.nan, np.nan, 1.0])))
     assert verdict == "cannot run here"
     assert "fewer than 2 of 3 items" in told
+
+
+@pytest.mark.parametrize("task", ["piqa", "openbookqa"])
+def test_without_a_limit_every_item_is_scored_not_as_many_as_a_study_takes_by_default(task: str) -> None:
+    asked = RESCORING.model_copy(update={"suite": "complex_understanding", "task": task})
+    (whole,) = select(_wanted(asked).suites)
+    assert whole.task.limit is not None and whole.task.items is not None and whole.limit is not None  # noqa: PT018
+    assert whole.task.limit < whole.task.items <= whole.limit
+    (some,) = select(_wanted(asked.model_copy(update={"limit": 40})).suites)
+    assert some.limit == 40
