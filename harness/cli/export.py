@@ -16,7 +16,7 @@ from harness.report.card import model_card
 
 
 def export_command(place: str, *, trial: str | None, out: Path, dtype: str, everything: bool, as_json: bool) -> None:
-    """Writes the student of a finished trial to `out`, or those of all of them to folders in it, each student once.
+    """Writes the student of a finished trial to `out`, or those of all of them to folders in it.
 
     Raises:
         SpecError: no such run or trial, the trial is not trained, or `out` exists or cannot be made.
@@ -33,10 +33,10 @@ def export_command(place: str, *, trial: str | None, out: Path, dtype: str, ever
     if trial is not None:
         wanted = {_first_of_seedless(run, trial) or trial: out}
     else:
-        # A method without randomness has one student for all seeds.
-        students: dict[Hashable, str] = {}
+        # A method without randomness has one student for all seeds: it is written once.
+        students: dict[tuple[Hashable, Hashable], str] = {}
         for name, row in _trained(run).items():
-            students.setdefault(row["train_stage"], name)
+            students.setdefault((row["method"], row["train_stage"]), name)
         wanted = {name: out / name.replace(":", "-") for name in students.values()}
         if not wanted:
             raise SpecError("no trial of this run is trained yet", value=str(run.run_dir))

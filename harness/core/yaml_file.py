@@ -130,7 +130,7 @@ class YamlFile:
             checked = model.model_validate(content)
         except ValidationError as error:
             raise self._explain(model, error, content, at) from None
-        for inner, value, kept in () if model.model_config.get("strict") else _converted(content, checked):
+        for inner, value, kept in _converted(content, checked):
             expected = "expected true or false" if isinstance(kept, bool) else f"expected a number, not {_kind(value)}"
             raise self.fail(expected, (*at, *inner), value)
         return checked
@@ -168,6 +168,8 @@ def key_path(location: Location) -> str:
 
 def _converted(content: Any, checked: Any, at: Location = ()) -> Iterator[tuple[Location, object, object]]:
     """Scalars that a model read as another type: `true` or "8" as a number, 1 or "yes" as a truth value; each with what became of it."""
+    if content is checked:
+        return
     if isinstance(content, dict):
         inside = vars(checked) if isinstance(checked, BaseModel) else checked if isinstance(checked, dict) else {}
         for key, value in content.items():

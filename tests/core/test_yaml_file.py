@@ -8,9 +8,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import BaseModel
 
 from harness.core import yaml_file
+from harness.core.spec import load_study
 from harness.core.yaml_file import DEEPEST, YamlFile
 from harness.errors import SpecError
 
@@ -107,6 +109,24 @@ def test_settings_of_another_type_are_refused_not_converted(text: str, told: str
         file.validated(Settings, file.read())
     assert told in str(error.value)
     assert f"{path}:1" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("suites: [{name: complex_understanding, limit: true}]", "suites[0].limit: expected a number, not a truth value"),
+        ('suites: [{name: complex_understanding, tasks: [piqa], limit: {piqa: "7"}}]', "suites[0].limit.piqa: expected a number, not text"),
+        ('perturbations: [{name: typos, strength: "0.4"}]', "perturbations[0].strength: expected a number, not text"),
+    ],
+)
+def test_suites_and_perturbations_are_as_strict_as_the_rest_of_a_study(text: str, told: str, tmp_path: Path) -> None:
+    key = text.partition(":")[0]
+    study = yaml.safe_load((ROOT / "studies" / "quickstart.yaml").read_text())
+    path = tmp_path / "x.yaml"
+    path.write_text(yaml.safe_dump({name: value for name, value in study.items() if name != key}) + text)
+    with pytest.raises(SpecError) as error:
+        load_study(path)
+    assert told in str(error.value)
 
 
 def test_settings_of_their_own_type_pass(tmp_path: Path) -> None:

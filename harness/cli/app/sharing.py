@@ -22,7 +22,7 @@ def export(
     trial: Annotated[str | None, typer.Argument(metavar="[TRIAL]", help="Which trial of the run, such as selfteach-0.")] = None,
     *,
     out: Annotated[Path, typer.Option("--out", help="The folder to make; it must not exist yet.")],
-    everything: Annotated[bool, typer.Option("--all", help="Every trained trial, each in a folder of its own in OUT.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Every student that was trained, each in a folder of its own in OUT.")] = False,
     dtype: Annotated[str, typer.Option(help="Type of the weights: float32, bfloat16 or float16.")] = "float32",
     as_json: JsonOption = False,
 ) -> None:
