@@ -372,7 +372,7 @@ def test_trained_again(board: Path, workplace: Workplace, tiny_model: Path, caps
     options = ("--student", tiny_model, "--rows", "toy_sft/*", "--train", "--limit-seeds", 1)
     code, rows = reproduce(workplace, capsys, *options)
     assert code == 0
-    assert {row["verdict"] for row in rows.values()} == {"reproduced in part"}
+    assert {row["verdict"] for row in rows.values()} == {"reproduced in part"}, [row["why"] for row in rows.values()]
     assert {row["students"] for row in rows.values()} == {"1 of 2 students"}
     assert "trained again to the same weights" in rows["toy_sft/mean"]["why"]
     assert (workplace.root / "results" / "runs" / "toy-again" / "study.json").is_file()
