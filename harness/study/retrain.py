@@ -15,7 +15,7 @@ from harness.core.results import RunResults, load_run
 from harness.core.spec import MethodSpec, StudentSpec
 from harness.core.store import RunStore
 from harness.errors import SelfteachError, StoreError
-from harness.study.rescore import study_of
+from harness.study import rescore
 from harness.study.run import Layout, run_study
 from harness.verdicts.board_file import Model, Trial
 
@@ -55,7 +55,7 @@ def train_again(
     Returns:
         What was trained, by trial id, and why something was not, or nothing.
     """
-    study = study_of(kept.study)
+    study = rescore.study_of(kept.study)
     methods = [method for method in study.methods if method.label in wanted]
     seeds = sorted({trial.seed for _, trials in wanted.values() for trial in trials})
     plan = kept.study["plan"]
