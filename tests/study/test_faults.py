@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -39,6 +39,7 @@ class Feather:
     """A featherweight study and its run folder."""
 
     root: Path
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
     def run_dir(self) -> Path:
@@ -65,14 +66,17 @@ class Feather:
         path = os.pathsep.join(filter(None, [str(FEATHER), os.environ.get("PYTHONPATH")]))
         environment = {"PYTHONPATH": path, "XDG_CACHE_HOME": str(self.root / "cache"), "FEATHER_S": "0"} | options.pop("environment", {})
         command = [*before, sys.executable, FEATHER / "feather_run.py", "run", self.root / "feather.yaml", "--workers", 2]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*map(str, command), "--out", str(self.run_dir), *map(str, arguments)],
             cwd=self.root,
             env={**os.environ, **environment},
             text=True,
             start_new_session=True,
+            preexec_fn=hang_up_ends,
             **{"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **options},
         )
+        self.started.append(process)
+        return process
 
     def run(self, *arguments: object, **options: Any) -> tuple[int, str]:
         """Exit code and everything printed."""
@@ -89,11 +93,20 @@ class Feather:
         return driver, gate
 
 
+def hang_up_ends() -> None:
+    """A process that begins with it ends at SIGHUP, as in a terminal, also where the tests run under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.fixture
-def feather(tmp_path: Path) -> Feather:
+def feather(tmp_path: Path) -> Iterator[Feather]:
     place = Feather(tmp_path)
     place.write()
-    return place
+    yield place
+    for process in place.started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 @pytest.fixture(scope="session")
