@@ -102,16 +102,12 @@ def check_cores() -> Check:
 
 
 def check_memory() -> Check:
-    """Whether the free memory holds the default student's full fine-tuning."""
+    """Whether the free memory holds the quickstart with two workers."""
     memory, limit = psutil.virtual_memory(), _container_limit()
     available = min(memory.available, limit)
     ok = available >= NEEDED_MEMORY_GIB * _GIB
     detail = f"{available / _GIB:.1f} of {min(memory.total, limit) / _GIB:.1f} GiB free"
-    remedy = (
-        ""
-        if ok
-        else f"the quickstart wants {NEEDED_MEMORY_GIB:.0f} GiB free: end other programs, or set adaptation to lora in the study file"
-    )
+    remedy = "" if ok else f"the quickstart wants {NEEDED_MEMORY_GIB:.0f} GiB free: end other programs, or run with --workers 1"
     return Check("memory", ok, detail, remedy)
 
 
@@ -137,7 +133,7 @@ def check_disk() -> Check:
 
 
 def check_bf16() -> Check:
-    """Whether the processor computes bf16 in hardware (avx512_bf16 or AMX); without it training runs in fp32, two to three times slower."""
+    """Whether the processor computes bf16 in hardware (avx512_bf16 or AMX); without it training takes fp32, three to five times slower."""
     try:
         import torch
     except ImportError as error:
@@ -149,7 +145,7 @@ def check_bf16() -> Check:
     ]
     if units:
         return Check("bf16", True, f"in hardware ({', '.join(units)})")
-    return Check("bf16", True, "not in hardware: training and generation run in fp32", "expect two to three times the quickstart's times")
+    return Check("bf16", True, "not in hardware: training and generation run in fp32", "expect three to five times the quickstart's times")
 
 
 def check_gpu() -> Check:

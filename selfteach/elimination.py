@@ -1,4 +1,4 @@
-"""The elimination rules: what an evolved instruction must survive before anyone answers it (METHODS.md §1).
+"""The elimination rules: what an evolved instruction must survive before anyone answers it (docs/method-card.md).
 
 Pure functions, applied in order, the cheap and bounding ones first, so that a reply of a million characters costs no more than one of a
 thousand; each returns a reason to reject the candidate, or None. Near-duplicate tests compare wordings, so they spare instructions that a

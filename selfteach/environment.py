@@ -1,11 +1,11 @@
 """The corrected MDP: many lineages of instructions, evolved as one batch, rewarded for validity × novelty × learnability.
 
-METHODS.md §1. State (float32, D = 32 + actions + 4): the current instruction's embedding through a fixed random projection to 32
-dimensions (a policy over all 384 would have more weights than it ever sees samples), operation counts and step as shares of the horizon,
-the pass rate of the current instruction, the seed's recent pass rate, and whether the last operation led nowhere. Actions: the executor's
-operations, and "stop", which earns nothing and starts a fresh seed in its place. An episode is `horizon` steps of every lineage. A lineage
-moves on only to instructions that survive the elimination rules and that the responder answers at least once: what it never solves cannot
-be taught from, and what is built on it even less.
+docs/method-card.md sums it up. State (float32, D = 32 + actions + 4): the current instruction's embedding through a fixed random projection
+to 32 dimensions (a policy over all 384 would have more weights than it ever sees samples), operation counts and step as shares of the
+horizon, the pass rate of the current instruction, the seed's recent pass rate, and whether the last operation led nowhere. Actions: the
+executor's operations, and "stop", which earns nothing and starts a fresh seed in its place. An episode is `horizon` steps of every lineage.
+A lineage moves on only to instructions that survive the elimination rules and that the responder answers at least once: what it never
+solves cannot be taught from, and what is built on it even less.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The textual operations, carried out by rules on structured instructions (METHODS.md §1).
+"""The textual operations, carried out by rules on structured instructions (docs/method-card.md).
 
 Every operation changes the verifier together with the text, so that the child's answer stays checkable: a constraint comes with its
 checker, more reasoning steps raise a generator's difficulty. Names and order follow the one-hot of TeaMs-RL (Gu et al., arXiv

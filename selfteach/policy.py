@@ -1,7 +1,7 @@
 """Policies that pick a textual operation, behind one interface; `random` is Evol-Instruct, `ppo` learns, `trpo` (selfteach.trpo) too.
 
-Small MLPs over the environment's state (METHODS.md §1, corrected MDP). The state normaliser is part of the policy: it changes only after an
-update, so that the log-probabilities of a rollout and of its update agree, and it is saved with the weights.
+Small MLPs over the environment's state (docs/method-card.md, corrected MDP). The state normaliser is part of the policy: it changes only
+after an update, so that the log-probabilities of a rollout and of its update agree, and it is saved with the weights.
 """
 
 from __future__ import annotations

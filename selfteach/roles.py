@@ -1,4 +1,4 @@
-"""The roles of the self-teaching system and what passes between them (METHODS.md: instructor, executor, reviewer, responder).
+"""The roles of the self-teaching system and what passes between them (docs/method-card.md: instructor, executor, reviewer, responder).
 
 The instructor is a policy (selfteach.policy). Who plays the others is a matter of the study: rules, the student's frozen starting
 checkpoint, or an external expert, whose every call is counted.

@@ -1,8 +1,8 @@
 """Trust-region policy optimisation for the operation policy: natural gradient, conjugate gradients, line search under a KL limit.
 
-Schulman et al. 2015 (appendix C). Damping, iteration counts and backtracking are METHODS.md's; MAX_KL is 0.05 instead of 0.01: with
-rollouts of a few dozen steps the published limit moves the policy too little for learning to show. `trust_region_step` is shared with the
-faithful mode (selfteach.faithful), which keeps the published limit.
+Schulman et al. 2015 (appendix C). Damping, iteration counts and backtracking are the published code's (docs/method-card.md); MAX_KL is 0.05
+instead of 0.01: with rollouts of a few dozen steps the published limit moves the policy too little for learning to show.
+`trust_region_step` is shared with the faithful mode (selfteach.faithful), which keeps the published limit.
 """
 
 from __future__ import annotations

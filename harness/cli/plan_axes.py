@@ -26,13 +26,15 @@ def predicted_spend(study: StudySpec, plan: Plan, seconds: Mapping[str, float], 
     trials = {trial.label: trial for trial in plan.trials if not trial.seedless and trial.fold is None}
     for label, trial in trials.items():
         counted = _counted(earlier, label)
-        device_s = seconds[trial.train_stage]
+        train = plan.stages[trial.train_stage]
+        # A trial is charged the whole of a first part, however many share it.
+        device_s = seconds[train.id] + (seconds[train.prepared] if train.prepared is not None else 0.0)
         priced = cost(
             {name: round(counted[name]) for name in ("demonstrations", "comparisons", "queries")}, device_s, Prices(**study.prices)
         )
         labels = counted["demonstrations"] + counted["comparisons"] if counted["known"] else None
         row: dict[str, Any] = {
-            "method": label, "flops": float(plan.stages[trial.train_stage].content["train_flops"]),
+            "method": label, "flops": float(train.content["train_flops"]),
             "tokens": counted["tokens"], "seconds": device_s,
             "usd": priced.total_usd if counted["known"] else None, "labels": labels,
         }  # fmt: skip

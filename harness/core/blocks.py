@@ -59,7 +59,7 @@ def budgets(study: Mapping[str, Any]) -> dict[str, float]:
 def student_of(study: Mapping[str, Any], method: str) -> dict[str, Any]:
     """The student (`model`, `adaptation`, ...) that a method of study.json, by its label, starts from: a sweep may vary it."""
     places = [each["at"] for each in study.get("methods") or () if label(each) == method and each.get("at")]
-    return dict(places[0]["student"] if places else study["student"])
+    return dict(places[0]["student"] if places else study.get("student") or {})
 
 
 def apart(study: Mapping[str, Any], first: str, second: str) -> str:

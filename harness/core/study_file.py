@@ -70,12 +70,13 @@ class StudyFile:
             for key in ("levels", "at"):
                 if getattr(method, key) is not None:
                     raise self._file.fail("is set by a sweep, not in a study file", ("methods", index, key))
-        chosen: set[tuple[str, str]] = set()
+        chosen: dict[str, str] = {}
         for index, suite in enumerate(study.suites):
             for task in self._check_suite(suite, ("suites", index)):
-                if (suite.name, task) in chosen:
-                    raise self._file.fail(f"task {task} of suite {suite.name} is asked for twice", ("suites", index))
-                chosen.add((suite.name, task))
+                if task in chosen:
+                    where = f"of suite {suite.name}" if chosen[task] == suite.name else f"of suites {chosen[task]} and {suite.name}"
+                    raise self._file.fail(f"task {task} {where} is asked for twice", ("suites", index))
+                chosen[task] = suite.name
         for index, perturbation in enumerate(study.perturbations):
             self._check_perturbation(perturbation, ("perturbations", index))
         self._file.validated(import_module("harness.scoring.cost").Prices, study.prices, ("prices",))

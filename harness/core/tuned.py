@@ -35,7 +35,7 @@ def take(study: StudySpec, file: YamlFile) -> StudySpec:
     found: dict[str, Any] = record["methods"]
     methods, notes = [], differences(study, record, str(study.tuned))
     for method in study.methods:
-        entry = found.get(method.label) or found.get(method.name)
+        entry = _entry(found, method)
         if entry is None:
             if not getattr(plugins.load("methods", method.name), "seedless", False):
                 notes.append(f"{study.tuned} has no settings for {method.label}, which keeps its own.")
@@ -43,8 +43,8 @@ def take(study: StudySpec, file: YamlFile) -> StudySpec:
             continue
         values = {key: value for key, value in entry["values"].items() if not grid.is_set(method.config, key)}
         config = grid.with_values(method.config, values)
-        methods.append(MethodSpec(name=method.name, variant=method.variant, config=config))
-    if not any(method.label in found or method.name in found for method in study.methods):
+        methods.append(method.model_copy(update={"config": config}))
+    if all(_entry(found, method) is None for method in study.methods):
         raise file.fail("it has settings for none of this study's methods", ("tuned",), str(path), found)
     return study.model_copy(update={"methods": methods, "notes": [*study.notes, *notes]})
 
@@ -56,6 +56,15 @@ def differences(study: StudySpec, record: dict[str, Any], name: str) -> list[str
         if mine[key] != record.get(key):
             notes.append(f"The tuned settings of {name} were found with another {what}: {_apart(record.get(key), mine[key])}.")
     return notes
+
+
+def _entry(found: dict[str, Any], method: MethodSpec) -> dict[str, Any] | None:
+    """What was found for a method: by its label, by that of the method a sweep made it from, or by its name."""
+    moved = {f"{axis}={level}" for axis, level in (method.levels or {}).items()}
+    variant = ",".join(part for part in (method.variant or "").split(",") if part not in moved) or None
+    listed = method.model_copy(update={"variant": variant})
+    entry: dict[str, Any] | None = next((found[name] for name in (method.label, listed.label, method.name) if name in found), None)
+    return entry
 
 
 def _apart(theirs: Any, mine: Any) -> str:

@@ -192,7 +192,7 @@ def markdown_rows(lines: Sequence[Sequence[str]], *, numeric: Sequence[bool]) ->
 
 def markdown_text(text: str) -> str:
     """`text` so that Markdown shows it in one cell, without markup or pictures."""
-    return text.replace("|", r"\|").replace("<", "&lt;").replace("](", r"]\(").replace("\n", " ")
+    return text.replace("\\", "&#92;").replace("|", r"\|").replace("<", "&lt;").replace("](", r"]\(").replace("\n", " ")
 
 
 def latex_escaped(text: str) -> str:

@@ -41,16 +41,30 @@ def sample_id(doc: Row) -> str:
     return hashlib.sha256(json.dumps(doc, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
+def _distinct(task: Any, docs: Sequence[Row], ids: Sequence[str]) -> list[int]:
+    """The documents' places, those that are there once more left out."""
+    first: dict[str, int] = {}
+    for index, name in enumerate(ids):
+        at = first.setdefault(name, index)
+        if at != index and docs[at] != docs[index]:
+            raise SpecError(f"two different items of task {task.config.task} have this id", key="id", value=name)
+    return list(first.values())
+
+
 def choose_items(task: Any, limit: int | None, families: Sequence[str] | None = None) -> Items:
     """The items to score and the unusable ones among them: the first `limit` in an order fixed by the ids, so that limits nest.
 
+    A document that stands there again, word for word, is asked once.
+
     Args:
         families: only documents whose `family` is one of these.
+    Raises:
+        SpecError: no document is of these families, or two different ones have the same id.
     """
     docs = task.eval_docs
     skipped = [_from_reader(row) for row in task.dataset["skipped"]] if "skipped" in (task.dataset or ()) else []
     ids = [sample_id(doc) for doc in docs]
-    asked = list(range(len(ids)))
+    asked = _distinct(task, docs, ids)
     if families is not None:
         # A row that the task's reader could not read is of no known family.
         skipped, asked = [], [index for index in asked if _family(task, docs[index]) in families]

@@ -112,7 +112,7 @@ def select(specs: Sequence[SuiteSpec]) -> list[Selection]:
     """The tasks that suite specs ask for, in the suites' order.
 
     Raises:
-        SpecError: an unknown suite or task, or a task asked for twice.
+        SpecError: an unknown suite or task, or a task asked for twice, be it of two suites: scores are told apart by their task's name.
     """
     chosen: list[Selection] = []
     for spec in specs:
@@ -126,10 +126,14 @@ def select(specs: Sequence[SuiteSpec]) -> list[Selection]:
         for name in offered if spec.tasks is None else spec.tasks:
             limit = spec.limit if isinstance(spec.limit, int) else limits.get(name, offered[name].limit)
             chosen.append(Selection(suite, offered[name], limit, tuple(robust.get(name, ())), spec.families))
-    keys = [(selection.suite.name, selection.task.name) for selection in chosen]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise SpecError("this task is asked for twice", key="suites", value="/".join(key))
+    suites: dict[str, list[str]] = {}
+    for selection in chosen:
+        suites.setdefault(selection.task.name, []).append(selection.suite.name)
+    for name, those in suites.items():
+        if len(those) > 1:
+            raise SpecError(
+                "this task is asked for twice", key="suites", value=" and ".join(f"{suite}/{name}" for suite in dict.fromkeys(those))
+            )
     if not chosen:
         raise SpecError("at least one suite is needed", key="suites")
     return chosen

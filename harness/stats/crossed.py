@@ -147,11 +147,19 @@ class MeanAndError:
 
 
 def mean_and_error(
-    moments: Moments, weights_P: Sequence[float] | FloatArray, *, df: DegreesOfFreedom = "corrected", score_range: float = 1.0
+    moments: Moments,
+    weights_P: Sequence[float] | FloatArray,
+    *,
+    difference_P: Sequence[float] | FloatArray | None = None,
+    df: DegreesOfFreedom = "corrected",
+    score_range: float = 1.0,
 ) -> MeanAndError:
     """The arithmetic of `contrast`, over any leading axes of the moments (and of the weights)."""
     weights = np.asarray(weights_P, dtype=np.float64)
     item_K, residual_K, floored_K = _item_terms(moments, weights, score_range)
+    if difference_P is not None:
+        floor_K, _, alike_K = _item_terms(moments, np.asarray(difference_P, dtype=np.float64), score_range)
+        item_K = np.where(alike_K & ~floored_K, item_K + floor_K, item_K)
     # A contrast that cancels exactly leaves rounding noise of either sign in the quadratic forms.
     seed = np.maximum(np.einsum("...p,...pq,...q->...", weights, moments.seed_P_P, weights), 0.0)
     variance, freedom = variance_and_df(seed, item_K, residual_K, moments.clusters_K - 1, n_seeds=moments.n_seeds, rule=df)
@@ -164,6 +172,7 @@ def contrast(
     moments: Moments,
     weights_P: Sequence[float] | FloatArray,
     *,
+    difference_P: Sequence[float] | FloatArray | None = None,
     null: float = 0.0,
     level: float = 0.95,
     df: DegreesOfFreedom = "corrected",
@@ -176,10 +185,12 @@ def contrast(
     range²·½/((C+1)·C): the variance of a mean of C differences of which a share ½/(C+1) is `score_range` away.
 
     Args:
+        difference_P: another contrast, a − b where `weights_P` are a − ρ·b: a task in which it is the same in every cell adds its floor to
+            the item term, for a − ρ·b is a − b plus (1 − ρ)·b, and that a − b never varied does not make it known.
         null: value of the mean under the hypothesis that `p_value` (two-sided) tests.
         score_range: largest possible distance between two scores of one column.
     """
-    found = mean_and_error(moments, weights_P, df=df, score_range=score_range)
+    found = mean_and_error(moments, weights_P, difference_P=difference_P, df=df, score_range=score_range)
     estimate, se, freedom = float(found.mean), float(found.se), float(found.df)
     seed, item, residual = float(found.seed), float(found.item), float(found.residual)
     half = float(t_quantile((1 + level) / 2, freedom)) * se if se else 0.0

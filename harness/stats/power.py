@@ -36,9 +36,11 @@ class PricedDesign:
     cost: float
 
 
-def standard_error(components: Components, *, n_seeds: int, n_items: int) -> tuple[float, float]:
+def standard_error(components: Components, *, n_seeds: int, n_items: int, item_df: float | None = None) -> tuple[float, float]:
     """SE of the mean of S seeds × N items and its degrees of freedom, by the crossed test's own rule at the expected mean squares.
 
+    Args:
+        item_df: degrees of freedom of the item part where they are not N − 1: K − 1 for items of K families or clusters.
     Raises:
         SpecError: the components are those of one seed, or the design has fewer than 2 seeds or no item.
     """
@@ -51,19 +53,23 @@ def standard_error(components: Components, *, n_seeds: int, n_items: int) -> tup
     n_tasks = int(n_items > 1)
     seed = np.array(components.seed / n_seeds + residual + (0.0 if n_tasks else components.item))
     item_K, residual_K = np.full(n_tasks, components.item / n_items + residual), np.full(n_tasks, residual)
-    variance, df = variance_and_df(seed, item_K, residual_K, np.full(n_tasks, n_items - 1.0), n_seeds=n_seeds, rule="corrected")
+    variance, df = variance_and_df(
+        seed, item_K, residual_K, np.full(n_tasks, n_items - 1.0 if item_df is None else item_df), n_seeds=n_seeds, rule="corrected"
+    )
     return math.sqrt(float(variance)), float(df)
 
 
-def power(components: Components, effect: float, *, n_seeds: int, n_items: int, alpha: float = 0.05) -> float:
+def power(components: Components, effect: float, *, n_seeds: int, n_items: int, alpha: float = 0.05, item_df: float | None = None) -> float:
     """Chance that a two-sided level-`alpha` t test finds a true mean of `effect`, in its own direction. Raises as `standard_error`."""
-    se, df = standard_error(components, n_seeds=n_seeds, n_items=n_items)
+    se, df = standard_error(components, n_seeds=n_seeds, n_items=n_items, item_df=item_df)
     return _power(abs(effect), se, df, alpha)
 
 
-def mde(components: Components, *, n_seeds: int, n_items: int, alpha: float = 0.05, power: float = 0.8) -> float:
+def mde(
+    components: Components, *, n_seeds: int, n_items: int, alpha: float = 0.05, power: float = 0.8, item_df: float | None = None
+) -> float:
     """Smallest true mean that a two-sided level-`alpha` t test finds with probability `power`. Raises as `standard_error`."""
-    se, df = standard_error(components, n_seeds=n_seeds, n_items=n_items)
+    se, df = standard_error(components, n_seeds=n_seeds, n_items=n_items, item_df=item_df)
     return t_noncentrality(power, df, alpha=alpha) * se
 
 
@@ -72,14 +78,21 @@ def _power(effect: float, se: float, df: float, alpha: float) -> float:
 
 
 def seeds_needed(
-    components: Components, effect: float, *, n_items: int, alpha: float = 0.05, power: float = 0.8, most: int = MOST_SEEDS
+    components: Components,
+    effect: float,
+    *,
+    n_items: int,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    most: int = MOST_SEEDS,
+    item_df: float | None = None,
 ) -> int | None:
     """Fewest seeds, 3 or more, for which `effect` is detectable on `n_items` items; None if even `most` are too few."""
     if effect == 0:
         return None
 
     def enough(n_seeds: int) -> bool:
-        return _detects(components, effect, n_seeds, n_items, alpha, power)
+        return _detects(components, effect, n_seeds, n_items, alpha, power, item_df)
 
     return _fewest(enough, FEWEST_SEEDS, most)
 
@@ -132,8 +145,10 @@ def cheapest_design(
     return best
 
 
-def _detects(components: Components, effect: float, n_seeds: int, n_items: int, alpha: float, wanted: float) -> bool:
-    return power(components, effect, n_seeds=n_seeds, n_items=n_items, alpha=alpha) >= wanted
+def _detects(
+    components: Components, effect: float, n_seeds: int, n_items: int, alpha: float, wanted: float, item_df: float | None = None
+) -> bool:
+    return power(components, effect, n_seeds=n_seeds, n_items=n_items, alpha=alpha, item_df=item_df) >= wanted
 
 
 def _fewest(enough: Callable[[int], bool], least: int, most: int) -> int | None:
@@ -147,11 +162,13 @@ def _fewest(enough: Callable[[int], bool], least: int, most: int) -> int | None:
     return high
 
 
-def designs_needed(components: Components, effect: float, *, n_items: int, alpha: float = 0.05, power: float = 0.8) -> list[Design]:
+def designs_needed(
+    components: Components, effect: float, *, n_items: int, alpha: float = 0.05, power: float = 0.8, item_df: float | None = None
+) -> list[Design]:
     """Designs that detect `effect`: seeds for the present items, and for 4 and 16 times as many where that saves seeds."""
     found: list[Design] = []
     for factor in (1, 4, 16):
-        seeds = seeds_needed(components, effect, n_items=n_items * factor, alpha=alpha, power=power)
+        seeds = seeds_needed(components, effect, n_items=n_items * factor, alpha=alpha, power=power, item_df=item_df)
         if seeds is not None and (not found or seeds < found[-1].n_seeds):
             found.append(Design(seeds, n_items * factor))
     return found

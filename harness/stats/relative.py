@@ -2,7 +2,9 @@
 
 "B is 25 % better than A" is a ratio of two means that share seeds and items. R > ρ is the same as E[a − ρ·b] > 0 where E[b] > 0, so every
 test of a ratio is the crossed test of one contrast and the interval is the set of ρ that this test does not reject. Differs from the
-textbook Fieller interval in that variance and degrees of freedom are those of each ρ's own contrast.
+textbook Fieller interval in that variance and degrees of freedom are those of each ρ's own contrast. Where a − b is the same in every cell
+of a task, every ρ's contrast has that task's floor (`contrast`, difference_P): without it, two methods that answered alike would be
+known to be equal to the last digit.
 """
 
 from __future__ import annotations
@@ -60,10 +62,10 @@ def ratio(
             f"the comparator's mean {below.estimate:.3g} is not clearly above 0 (interval from {below.interval[0]:.3g})"
         )
     value = float(top @ moments.mean_P) / below.estimate
-    centre = contrast(moments, top - value * bottom, level=level, score_range=score_range)
+    centre = contrast(moments, top - value * bottom, difference_P=top - bottom, level=level, score_range=score_range)
 
     def excess(rho: float) -> float:
-        there = contrast(moments, top - rho * bottom, level=level, score_range=score_range)
+        there = contrast(moments, top - rho * bottom, difference_P=top - bottom, level=level, score_range=score_range)
         half = (there.interval[1] - there.interval[0]) / 2
         return abs(there.estimate) - half
 
@@ -85,8 +87,8 @@ def ratio_tails(
     score_range: float = 1.0,
 ) -> tuple[float, float]:
     """One-sided p values of "ratio ≤ rho" and of "ratio ≥ rho" (denominator above 0)."""
-    weights = np.asarray(numerator_P, dtype=float) - rho * np.asarray(denominator_P, dtype=float)
-    there = contrast(moments, weights, score_range=score_range)
+    top, bottom = np.asarray(numerator_P, dtype=float), np.asarray(denominator_P, dtype=float)
+    there = contrast(moments, top - rho * bottom, difference_P=top - bottom, score_range=score_range)
     return there.p_greater(0.0), there.p_less(0.0)
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from harness.core import provenance
 from harness.core.published import weights_sha256
 from harness.core.results import RunResults, load_run
-from harness.core.spec import MethodSpec, StudentSpec
+from harness.core.spec import MethodSpec, StudentSpec, StudySpec
 from harness.core.store import RunStore
 from harness.errors import SelfteachError, StoreError
 from harness.study import rescore
@@ -55,20 +55,9 @@ def train_again(
     Returns:
         What was trained, by trial id, and why something was not, or nothing.
     """
-    study = rescore.study_of(kept.study)
-    methods = [method for method in study.methods if method.label in wanted]
-    seeds = sorted({trial.seed for _, trials in wanted.values() for trial in trials})
-    plan = kept.study["plan"]
-    again = study.model_copy(
-        update={
-            "methods": [_with_student(method, student) for method in methods],
-            "seeds": seeds,
-            "claims": [],
-            "student": _local(study.student, student),
-        }
-    )
-    folder = runs / f"{study.name}{SUFFIX}"
-    threads = int(plan["setting"]["threads"])
+    again = study_again(rescore.study_of(kept.study), wanted, student)
+    folder = runs / f"{again.name}{SUFFIX}"
+    threads = int(kept.study["plan"]["setting"]["threads"])
     layout = Layout(workers=max(1, provenance.cores() // threads), threads=threads)
     problem = ""
     try:
@@ -79,6 +68,22 @@ def train_again(
     except SelfteachError as error:
         problem = " ".join(str(error).split())
     return (_trained(load_run(folder, conclusions=False), wanted) if (folder / "study.json").exists() else {}), problem
+
+
+def study_again(study: StudySpec, wanted: Mapping[str, tuple[Model, Sequence[Trial]]], student: Path | None) -> StudySpec:
+    """The study of the wanted trials alone, without runs that leave families out.
+
+    Checkpoints stay: which are kept along a run is part of what its training is known by.
+    """
+    return study.model_copy(
+        update={
+            "methods": [_with_student(method, student) for method in study.methods if method.label in wanted],
+            "seeds": sorted({trial.seed for _, trials in wanted.values() for trial in trials}),
+            "claims": [],
+            "folds": None,
+            "student": _local(study.student, student),
+        }
+    )
 
 
 def _local(spec: StudentSpec, student: Path | None) -> StudentSpec:

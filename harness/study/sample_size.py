@@ -73,7 +73,8 @@ def plan_claims(
     for file in files:
         for claim in file.claims:
             reading = next(reading for reading in claim.readings if reading.primary)
-            found = _components(study, reading, measured.get((claim.id, reading.text)), pilot_name)
+            row = measured.get((claim.id, reading.text))
+            found = _lacking(study, claim, reading) or _components(study, reading, row, pilot_name)
             n_items = planned_clean_items(study, reading.estimand, found.tasks) if reading.estimand.scored else 1
             plans.append(_plan(study, file, claim, reading, found, n_items, file.alpha / n_claims, costs))
     return plans
@@ -96,6 +97,9 @@ def study_costs(
 ) -> Costs:
     """Costs of a seed and of an item from predicted durations and prices: dollars, or device hours where nothing is priced.
 
+    First parts of training that several trials share are computed, and counted, once; not so in what an earlier run has counted, where
+    each trial was charged the whole.
+
     Args:
         seconds: predicted duration of every stage.
         trained_usd: dollars of one training run of each method, labels included, as far as an earlier run has counted them.
@@ -103,12 +107,16 @@ def study_costs(
     seed = study.seeds[0]
     trials = [trial for trial in plan.trials if trial.seed == seed and not trial.seedless and trial.fold is None]
     train_h = {trial.label: seconds[trial.train_stage] / 3600 for trial in trials}
+    first_of = {trial.label: first for trial in trials if (first := plan.stages[trial.train_stage].prepared) is not None}
+    first_h = {first: seconds[first] / 3600 for first in first_of.values()}
+    paid = {first for label, first in first_of.items() if label in trained_usd}
     items = sum(selection.limit or DEFAULT_ITEMS for selection in select(study.suites))
     item_h = sum(seconds[trial.score_stage] for trial in trials) / 3600 / items
     seed_usd = sum(trained_usd.get(label, hours * device_hour_usd) for label, hours in train_h.items())
+    seed_usd += sum(hours * device_hour_usd for first, hours in first_h.items() if first not in paid)
     if seed_usd + item_h * device_hour_usd > 0:
         return Costs(seed_usd, item_h * device_hour_usd, "USD")
-    return Costs(sum(train_h.values()), item_h, "device hours")
+    return Costs(sum(train_h.values()) + sum(first_h.values()), item_h, "device hours")
 
 
 @dataclass(frozen=True)
@@ -117,6 +125,17 @@ class _Found:
     measure: str
     basis: str
     tasks: tuple[str, ...] = ()
+
+
+def _lacking(study: StudySpec, claim: Claim, reading: Reading) -> _Found | None:
+    """That a claim is about methods which the study has not, if it is: a claim names methods by their labels, variant included."""
+    labels = [method.label for method in study.methods]
+    missing = [name for name in (claim.treatment, *reading.comparators) if name not in labels]
+    if not missing:
+        return None
+    alike = [label for label in labels if label.partition(":")[0] in missing]
+    has = f" (it has {', '.join(alike[:3])})" if alike else ""
+    return _Found(None, reading.measure, f"not testable: the study has no {' and no '.join(missing)}{has}")
 
 
 def _components(study: StudySpec, reading: Reading, row: Mapping[str, Any] | None, pilot: str) -> _Found:

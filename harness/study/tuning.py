@@ -24,13 +24,18 @@ if TYPE_CHECKING:
 
 
 def validation_score(samples: pd.DataFrame, suites: Sequence[SuiteSpec]) -> float:
-    """Mean over tasks, of equal weight, of the mean primary metric; an item without a score counts 0, so that broken output cannot win."""
+    """Mean over tasks, of equal weight, of the mean primary metric, negative where lower is better.
+
+    An item without a score counts at the task's worst, so that broken output cannot win: 0, or 1 where lower is better (where scores go
+    above 1, the highest of them).
+    """
     means = []
     for selection in select(suites):
         task, metric = selection.task.name, selection.task.metric
         rows = samples[(samples["task"] == task) & (samples["metric"] == metric) & (samples["perturbation"] == CLEAN)]
-        value = rows["value"].where(rows["status"] == Status.SCORED).astype("Float64").fillna(0.0).astype(float)
-        means.append(float(value.mean()) * (1 if selection.task.higher_is_better else -1) if len(rows) else 0.0)
+        value = rows["value"].where(rows["status"] == Status.SCORED).astype("Float64")
+        sign, worst = (1, 0.0) if selection.task.higher_is_better else (-1, max([1.0, *value.dropna()]))
+        means.append(sign * float(value.fillna(worst).mean() if len(value) else worst))
     return sum(means) / len(means)
 
 

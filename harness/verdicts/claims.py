@@ -113,8 +113,13 @@ class Reading(_Strict):
                 raise ValueError(
                     f"threshold {self.threshold:g} of a {self.measure} reading does not lie on the side of direction {self.direction!r}"
                 )
-        elif self.measure == "ratio" and self.threshold >= 2:
-            raise ValueError("the margin of a ratio lies below 1")
+            if self.measure != "absolute" and 1 + beyond <= 0:
+                raise ValueError(
+                    f"threshold {self.threshold:g} of a {self.measure} reading: nothing falls by 100 % or more; 40 % less is "
+                    + ("-0.4" if self.measure == "relative" else "0.6")
+                )
+        elif self.measure != "absolute" and beyond >= 1:
+            raise ValueError(f"the margin of a {'ratio' if self.measure == 'ratio' else 'relative difference'} lies below 1")
         if self.estimand.at_equal_quality and (self.measure == "absolute" or self.direction == "equal"):
             raise ValueError(f"{self.estimand.kind} is compared as a ratio or a relative difference, higher or lower")
         if len(set(self.comparators)) < len(self.comparators):

@@ -112,6 +112,10 @@ def equal_quality_table(results: Frames, scores: Scores, tasks: Sequence[str]) -
             if treatment == comparator:
                 continue
             seeds = scores.seeds([treatment, comparator])
+            if not seeds:
+                why = f"{treatment} and {comparator} share no training seed"
+                rows.append({"treatment": treatment, "comparator": comparator, "axis": None, "why": why})
+                continue
             try:
                 along = tracks(results, scores, [treatment, comparator], seeds, tasks)
             except NotTestableError as error:

@@ -14,6 +14,7 @@ from harness.stats.cost_quality import cost_ratio_tails
 from harness.stats.crossed import Components, Moments, contrast, moments, seed_moments
 from harness.stats.fold_ratio import against, design_components, fold_ratio, tails
 from harness.stats.folds import FoldEffect, complete_folds, fold_effect
+from harness.stats.freedom import FloatArray
 from harness.stats.intervals import wilson_mean
 from harness.stats.relative import RatioEstimate, RatioUndefinedError, power_product, power_product_tails, ratio, ratio_tails
 from harness.verdicts.claims import NO_EFFECT, Estimand, Reading
@@ -87,8 +88,7 @@ def effect(reading: Reading, treatment: str, comparator: str, results: Frames, s
     if kind == "curve":
         return _curve_effect(reading, treatment, comparator, results, seeds, level)
     if kind == "membership_auc":
-        fitted = seed_moments(membership_auc(treatment, comparator, results, seeds))
-        return _complete(_measured(reading, fitted, level).settled(reading), comparator, fitted, fitted.n_items, ())
+        return _seed_values_effect(reading, comparator, membership_auc(treatment, comparator, results, seeds), level)
     if kind == "leave_one_family_out":
         return _left_out_effect(reading, treatment, comparator, results, level)
     if reading.estimand.at_equal_quality:
@@ -140,7 +140,10 @@ def _above_chance(task: str, methods: Sequence[str], scores: Scores, seeds: Sequ
     shared = scores.collect(task, [(method, CLEAN) for method in methods], seeds)
     if shared.scores.values_S_N_P.shape[1] < 2:
         return False
-    there = contrast(moments([shared.scores]), (0.5, 0.5))
+    there = contrast(moments([shared.scores]), (0.5, 0.5), level=0.9)
+    values_S_N_P = shared.scores.values_S_N_P
+    if values_S_N_P.min() < 0 or values_S_N_P.max() > 1:
+        return bool(there.interval[0] > chance)
     low, _ = wilson_mean(there.estimate, there.se, there.n_items, df=there.df, level=0.9)
     return low > chance
 
@@ -301,8 +304,20 @@ def _curve_effect(reading: Reading, treatment: str, comparator: str, results: Fr
         missing = [seed for seed in seeds if not math.isfinite(values[method, seed])]
         if missing:
             raise NotTestableError(f"{method} drew no curve {curve!r} with seed {missing[0]} (its curves: {drawn})")
-    fitted = seed_moments(np.array([[values[method, seed] for method in (treatment, comparator)] for seed in seeds]))
-    return _complete(_measured(reading, fitted, level).settled(reading), comparator, fitted, fitted.n_items, ())
+    return _seed_values_effect(
+        reading, comparator, np.array([[values[method, seed] for method in (treatment, comparator)] for seed in seeds]), level
+    )
+
+
+def _seed_values_effect(reading: Reading, comparator: str, values_S_P: FloatArray, level: float) -> Effect:
+    """Of values that each training run has one of and that are estimates themselves, so never known for certain as a count is."""
+    fitted = seed_moments(values_S_P)
+    found = _measured(reading, fitted, level)
+    if found.certain and fitted.n_seeds > 1:
+        raise NotTestableError(
+            f"the difference is the same in all {fitted.n_seeds} seeds ({found.estimate:.3g}), so its spread cannot be estimated"
+        )
+    return _complete(found, comparator, fitted, fitted.n_items, ())
 
 
 def _equal_quality_effect(

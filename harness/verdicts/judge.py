@@ -292,7 +292,14 @@ def _mde(row: _Judged, file: ClaimFile, n_primary: int) -> float | None:
     if found.components.seed is None or found.certain:
         return None
     alpha = _alpha(row, file, n_primary)
-    return mde(found.components, n_seeds=found.n_seeds, n_items=found.n_items, alpha=alpha, power=file.power)
+    return mde(
+        found.components, n_seeds=found.n_seeds, n_items=found.n_items, alpha=alpha, power=file.power, item_df=_item_df(found, row.reading)
+    )
+
+
+def _item_df(found: Effect, reading: Reading) -> float | None:
+    """Of a claim on left-out families, which are the sample there and not their items; None elsewhere."""
+    return len(found.tasks) - 1.0 if reading.estimand.kind == "leave_one_family_out" else None
 
 
 def _needed(row: _Judged, file: ClaimFile, n_primary: int) -> str:
@@ -305,7 +312,8 @@ def _needed(row: _Judged, file: ClaimFile, n_primary: int) -> str:
     distance = _distance(found, row.reading)
     alpha = _alpha(row, file, n_primary)
     fixed_items = not row.reading.estimand.scored
-    designs = designs_needed(found.components, distance, n_items=found.n_items, alpha=alpha, power=file.power)
+    item_df = _item_df(found, row.reading)
+    designs = designs_needed(found.components, distance, n_items=found.n_items, alpha=alpha, power=file.power, item_df=item_df)
     designs = [design for design in designs if not fixed_items or design.n_items == found.n_items]
     away = amount(abs(distance), row.reading, signed=False)
     line = "edge of the margin" if row.reading.direction == "equal" else "threshold"

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from harness.core.blocks import student_of
 from harness.core.records import CLEAN, Status
 from harness.verdicts.frames import Frames, NotTestableError, Scores, is_trained
 
@@ -64,17 +65,23 @@ def has_checkpoints(results: Frames) -> bool:
 def tracks(
     results: Frames, scores: Scores, methods: Sequence[str], seeds: Sequence[int], tasks: Sequence[str]
 ) -> dict[tuple[str, int], Track]:
-    """The runs of `methods` with each of `seeds`. Quality is the mean over `tasks`, of equal weight, on unperturbed items.
+    """The runs of `methods`, all of one student, with each of `seeds`.
 
-    Only items count that have a score at every point of every one of `methods` in that seed. A run starts at no cost with the score of an
-    untrained method of the study; without one it starts at its first checkpoint.
+    Quality is the mean over `tasks`, of equal weight, on unperturbed items. Only items count that have a score at every point of every one
+    of `methods` in that seed. A run starts at no cost with the score of an untrained method of that student; without one it starts at its
+    first checkpoint.
 
     Raises:
         NotTestableError: there is no task, a run has no scored checkpoints, or no item of a task is scored at all of them.
     """
     if not tasks:
         raise NotTestableError("the study scores no evaluation suite, only validation")
-    untrained = [method for method in scores.methods if not is_trained(results.trials, method)]
+    model = student_of(results.study, methods[0]).get("model") if methods else None
+    untrained = [
+        method
+        for method in scores.methods
+        if not is_trained(results.trials, method) and student_of(results.study, method).get("model") == model
+    ]
     found: dict[tuple[str, int], Track] = {}
     for seed in seeds:
         points = pd.concat(_points(results, scores, methods, untrained[:1], seed, tasks))

@@ -78,8 +78,7 @@ def explain(reading: Reading, found: Effect, verdict: str, *, alone: str) -> str
     """
     low, high = (amount(bound, reading) for bound in found.interval)
     against = f" against {found.comparator}, the hardest to beat" if len(reading.comparators) > 1 else ""
-    counted = "" if reading.estimand.kind == "curve" else "counted, "
-    same = f"{amount(found.estimate, reading)} ({counted}the same for every seed)"
+    same = f"{amount(found.estimate, reading)} (counted, the same for every seed)"
     shown = same if found.certain else f"the interval {low} to {high}"
     if found.n_seeds < 2:
         text = f"With one training run of each, {amount(found.estimate, reading)}{against} speaks of these two runs, not of their methods"

@@ -1,7 +1,7 @@
 """The published MDP: the state is the last action, the reward is 1 where the reviewer answers "Not Equal", an episode is six steps.
 
-METHODS.md §1. Lineages are stepped as one batch. There is no elimination: whatever the executor makes is the next instruction. Where it
-makes none (only rules can fail so) the reward is 0 and the instruction stays.
+See docs/method-card.md. Lineages are stepped as one batch. There is no elimination: whatever the executor makes is the next instruction.
+Where it makes none (only rules can fail so) the reward is 0 and the instruction stays.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What the published code does that one would not do again, each a switch of its own, and the settings of the faithful mode.
 
-Read off the code of SafeRL-Lab/TeaMs-RL (METHODS.md §1). All on is the published system.
+Read off the code of SafeRL-Lab/TeaMs-RL (docs/method-card.md). All on is the published system.
 """
 
 from __future__ import annotations

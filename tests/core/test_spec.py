@@ -112,6 +112,11 @@ MISTAKES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("text for a list", {"perturbations": "typos"}, ["perturbations: must be a list (got 'typos')."]),
     ("number for text", {"title": 12}, ["title: must be text (got 12)."]),
     ("task twice", {"suites": ["toy_suite", "toy_suite"]}, ["suites[1]: task toy_letters of suite toy_suite is asked for twice."]),
+    (
+        "task of two suites",
+        {"suites": ["complex_understanding", {"name": "lm_eval", "tasks": ["boolq"]}]},
+        ["suites[1]: task boolq of suites complex_understanding and lm_eval is asked for twice."],
+    ),
     ("misspelt student", {"student": {"model": "smollm2-135m-instrct"}}, ["student.model", "Did you mean 'smollm2-135m-instruct'?"]),
     ("embedder for a student", {"student": {"model": "minilm-l6-v2"}}, ["student.model", "this names an embedder"]),
 ]

@@ -32,8 +32,9 @@ def test_latex_rows_have_as_many_cells_as_columns(run):
 
 
 def test_markdown_cells_cannot_break_the_table(run):
-    board = {**run.leaderboard, "rows": [{**run.leaderboard["rows"][0], "method": f"a|b\n{HOSTILE}"}]}
+    board = {**run.leaderboard, "rows": [{**run.leaderboard["rows"][0], "method": f"a|b\\|c\n{HOSTILE}"}]}
     lines = tables.markdown(board).splitlines()
+    assert r"\\" not in lines[2]
     assert len(lines[2].replace(r"\|", "").split("|")) == len(lines[0].split("|"))
     assert "<" not in lines[2]
     assert lines[3] == ""

@@ -8,7 +8,7 @@ from selfteach.policies.bandit import ThompsonBandit, best_probabilities
 from selfteach.policy import Rollout
 
 ACCEPTANCE = np.array([0.60, 0.95, 0.60, 0.60, 0.60, 0.60, 0.0])
-"""One operation better than the rest, as in METHODS.md."""
+"""One operation better than the rest, as in docs/method-card.md."""
 
 
 def rollout(actions: np.ndarray, rewards: np.ndarray) -> Rollout:

@@ -9,6 +9,7 @@ import pytest
 from harness.stats.crossed import TaskScores
 from harness.stats.fold_ratio import against, design_components, fold_ratio, tails
 from harness.stats.folds import fold_effect
+from harness.stats.power import standard_error
 from harness.stats.relative import RatioUndefinedError
 
 FloatArray = npt.NDArray[np.float64]
@@ -67,6 +68,10 @@ def test_the_components_for_designs_give_the_variance_of_the_effect() -> None:
     variance = parts.seed / found.n_seeds + parts.item / found.n_items + parts.residual / (found.n_seeds * found.n_items)
     assert min(parts.seed, parts.item) > 0, "no part of this world is cut off at 0"
     assert variance == pytest.approx(found.se**2)
+    se, df = standard_error(parts, n_seeds=found.n_seeds, n_items=found.n_items, item_df=found.n_folds - 1)
+    assert se == pytest.approx(found.se)
+    assert df == pytest.approx(found.df, rel=0.05)
+    assert standard_error(parts, n_seeds=found.n_seeds, n_items=found.n_items)[1] > 2 * df
 
 
 def test_95_percent_cover_about_that() -> None:

@@ -60,6 +60,20 @@ def test_equal_methods_have_ratio_one_and_p_one():
     assert found.interval[0] < 1 < found.interval[1]
 
 
+@pytest.mark.parametrize("n_tasks", [1, 2])
+def test_methods_that_answered_alike_are_no_surer_alike_as_a_ratio_than_as_a_difference(n_tasks):
+    rng = np.random.default_rng(3)
+    tasks = [TaskScores(np.repeat((rng.random((3, 60, 1)) < 0.5).astype(float), 2, axis=2)) for _ in range(n_tasks)]
+    fitted = moments(tasks)
+    apart, found = contrast(fitted, (1, -1)), ratio(fitted)
+    half = apart.interval[1] / fitted.mean_P[1]
+    assert found.interval[1] - 1 >= half
+    assert found.interval[1] - 1 == pytest.approx(half, rel=0.2)
+    assert 2 * ratio_tails(fitted, 1.01)[1] > 0.5
+    for end in found.interval:
+        assert 2 * min(ratio_tails(fitted, end)) == pytest.approx(0.05, rel=1e-4)
+
+
 def test_power_product_of_one_over_one_is_close_to_fieller_in_large_samples():
     rng = np.random.default_rng(4)
     fitted = moments([TaskScores((rng.random((10, 2000, 2)) < (0.6, 0.4)).astype(float))])

@@ -15,16 +15,19 @@ from safetensors.torch import load_file, save_file
 
 from harness.cli.leaderboard import DIFFERS_EXIT, NOTHING_CHECKED_EXIT
 from harness.core.results import load_run
-from harness.core.spec import StudySpec
+from harness.core.spec import StudySpec, load_study
 from harness.core.store import RunStore
 from harness.errors import EngineError, SpecError, StoreError
 from harness.study import rescore
-from harness.verdicts.board_file import load_board
+from harness.study.plan import Setting, plan_study
+from harness.study.retrain import study_again
+from harness.verdicts.board_file import Model, Trial, load_board
 from harness.verdicts.recheck import KeptRun, frozen_problem
 from tests.study.conftest import Workplace
 
 BOARD = "results/leaderboards/toy.yaml"
 Told = dict[str, Any]
+WANTED = {"toy_sft": (Model(source="file:toy"), [Trial(trial="toy_sft-1", seed=1, train_stage="t", score_stage="s", sealed="0" * 64)])}
 
 
 @pytest.fixture
@@ -378,6 +381,17 @@ def test_trained_again(board: Path, workplace: Workplace, tiny_model: Path, caps
     assert (workplace.root / "results" / "runs" / "toy-again" / "study.json").is_file()
     _, again = reproduce(workplace, capsys, *options)
     assert [row["verdict"] for row in again.values()] == [row["verdict"] for row in rows.values()]
+
+
+def test_only_the_wanted_trials_are_planned_again(workplace: Workplace) -> None:
+    changes = {"folds": {"leave_out": ["vowels"]}, "checkpoints": {"shares": [0.5]}}
+    study = load_study(workplace.write(**changes, methods=[{"name": "toy_base"}, {"name": "toy_sft"}, {"name": "toy_parts"}]))
+    whole, again = (
+        plan_study(each, weights="w", setting=Setting("cpu", "float32", 1)) for each in (study, study_again(study, WANTED, None))
+    )
+    assert [trial.id for trial in again.trials] == ["toy_sft-1"]
+    assert again.trials == [trial for trial in whole.trials if trial.id == "toy_sft-1"], "its stages keep their ids"
+    assert set(again.stages) == set(again.trials[0].stages)
 
 
 def test_hub_models_cannot_run_here_and_published_rows_say_why(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:

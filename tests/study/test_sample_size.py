@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from harness.cli.plan_axes import predicted_spend
 from harness.core.spec import PlanningSpec, StudySpec, load_study
 from harness.errors import SpecError
 from harness.stats.crossed import Components
@@ -62,6 +63,14 @@ def test_a_pilots_variances_give_the_mde_at_the_studys_size(study: StudySpec, mo
     size = {"n_seeds": plan.cheapest.n_seeds, "n_items": plan.cheapest.n_items}
     assert power(Components(**PARTS), 0.1, **size) >= 0.8
     assert plan.cheapest.cost == pytest.approx(size["n_seeds"] * (10 + 0.01 * size["n_items"]))
+
+
+def test_a_claim_about_methods_that_the_study_lacks_is_said_to_be_untestable(study: StudySpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    variant = study.methods[0].model_copy(update={"variant": "b"})
+    study = study.model_copy(update={"methods": [variant, *study.methods[1:]]})
+    plan = planned(study, claims(threshold=0.1, comparators=["toy_base", "toy_rlhf"]), {"components": PARTS}, monkeypatch)
+    assert plan.basis == "not testable: the study has no toy_base and no toy_rlhf (it has toy_base:b)"
+    assert (plan.components, plan.detectable, plan.cheapest) == (None, None, None)
 
 
 def test_the_level_is_shared_by_the_claims(study: StudySpec) -> None:
@@ -140,6 +149,21 @@ def test_costs_are_times_prices_and_labels(study: StudySpec) -> None:
     assert study_costs(study, plan, seconds, device_hour_usd=0.5, trained_usd={"toy_sft": 60.0}).seed == 60.0
     free = study_costs(study, plan, seconds, device_hour_usd=0.0, trained_usd={})
     assert (free.seed, free.item, free.unit) == pytest.approx((2.0, 1 / 24, "device hours"))
+
+
+def test_a_shared_first_part_is_charged_to_each_trial_and_costs_a_seed_once(workplace: Workplace) -> None:
+    methods = [{"name": "toy_base"}] + [
+        {"name": "toy_parts", "variant": f"{rate}", "config": {"learning_rate": rate}} for rate in (0.1, 0.2)
+    ]
+    study = load_study(workplace.write(methods=methods, folds={"leave_out": ["vowels"]}))
+    plan = plan_study(study, weights="w", setting=Setting("cpu", "float32", 1))
+    assert sum(stage.kind == "prepare" for stage in plan.stages.values()) == 4
+    seconds = {stage.id: {"train": 7200.0, "prepare": 1800.0}.get(stage.kind, 3600.0) for stage in plan.stages.values()}
+    assert [row["seconds"] for row in predicted_spend(study, plan, seconds, None)] == [9000.0, 9000.0]
+    assert study_costs(study, plan, seconds, device_hour_usd=0.0, trained_usd={}).seed == pytest.approx(4.5)
+    assert study_costs(study, plan, seconds, device_hour_usd=2.0, trained_usd={}).seed == pytest.approx(9.0)
+    counted = study_costs(study, plan, seconds, device_hour_usd=2.0, trained_usd={"toy_parts:0.1": 60.0})
+    assert counted.seed == pytest.approx(64.0), "the counted trial was charged the whole"
 
 
 def test_given_costs_come_in_pairs() -> None:

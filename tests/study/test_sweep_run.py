@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from harness.cli.status import _spent, run_state
+from harness.core.blocks import blocks
 from harness.core.results import load_run
 from harness.core.spec import load_study
 from harness.core.store import RunStore, write_json
+from harness.errors import SpecError
 from harness.report.board import groups
 from harness.study.plan import Plan, Setting, plan_study
 from harness.study.run import Layout, study_record
@@ -80,6 +82,37 @@ def test_stages_of_a_sweep_are_those_of_the_same_trials_alone(workplace: Workpla
     assert set(alone.stages) <= set(plan.stages), "the centre is the method as a plain study has it"
     larger = planned(workplace, sweep=None, budget={"train_flops": 4e8}, methods=[{"name": "toy_sft"}])
     assert set(larger.stages) <= set(plan.stages)
+
+
+@pytest.mark.parametrize("found", ["toy_sft:mine", "toy_sft"])
+def test_tuned_settings_reach_every_arm_and_leave_it_where_the_sweep_has_it(workplace: Workplace, found: str) -> None:
+    record: dict[str, Any] = {"methods": {found: {"values": {"learning_rate": 0.5}}, "toy_sft:other": {"values": {"learning_rate": 0.1}}}}
+    write_json(workplace.root / "tuned.json", record)
+    methods = [{"name": "toy_base"}, {"name": "toy_sft", "variant": "mine"}]
+    axes = {name: axis for name, axis in SWEEP["sweep"]["axes"].items() if name != "learning_rate"}
+    changes = {**SWEEP, "methods": methods, "sweep": {"method": "toy_sft:mine", "axes": axes}}
+    plain = load_study(workplace.write(**changes))
+    tuned = load_study(workplace.write(**changes, tuned="tuned.json"))
+    assert len(plain.methods) == 5
+    for before, after in zip(plain.methods, tuned.methods, strict=True):
+        values = {} if before.name == "toy_base" else {"learning_rate": 0.5}
+        assert after == before.model_copy(update={"config": before.config | values})
+    assert not [note for note in tuned.notes if "keeps its own" in note]
+    assert [len(block.methods) for block in blocks(tuned.model_dump(mode="json"))] == [3, 2]
+    plan = plan_study(tuned, weights="w", setting=Setting("cpu", "float32", 1))
+    trained = {trial.label: plan.stages[trial.train_stage].content["train_flops"] for trial in plan.trials if not trial.seedless}
+    assert trained == {"toy_sft:mine": 2e8, "toy_sft:mine,parts=without-a": 2e8, "toy_sft:mine,budget=4e8": 4e8}
+
+
+def test_tuned_settings_of_a_sweep_are_checked_and_move_no_axis(workplace: Workplace) -> None:
+    for values, told in (({"learning_rate": 0.5}, ""), ({"rate": 0.5}, "rate: unknown key"), ({"idle": "perhaps"}, "idle")):
+        write_json(workplace.root / "tuned.json", {"methods": {"toy_sft": {"values": values}}})
+        path = workplace.write(**SWEEP, tuned="tuned.json")
+        if told:
+            with pytest.raises(SpecError, match=told):
+                load_study(path)
+        else:
+            assert load_study(path).methods == load_study(workplace.write(**SWEEP)).methods, "the sweep sets the rate itself"
 
 
 def test_another_student_has_its_own_weights_in_its_ids(workplace: Workplace) -> None:

@@ -14,6 +14,7 @@ from harness.core.store import RunStore
 from harness.core.suite_spec import SuiteSpec
 from harness.errors import SpecError, TrainingError
 from harness.models.student import Student
+from harness.scoring.suites import Selection, Suite, Task
 from harness.study.progress import ProgressWriter
 from harness.study.run import Layout, make_plan
 from harness.study.stage import StageTask
@@ -31,6 +32,15 @@ def test_an_item_without_a_score_counts_nothing_won(workplace: Workplace) -> Non
     assert validation_score(samples([1.0, None, None, None]), [SuiteSpec(name="toy_validation")]) == 0.25
     both = pd.concat([samples([1.0, 1.0]), samples([0.0, 1.0, 1.0, 0.0], "toy_digits"), samples([0.0] * 9).assign(metric="acc_norm")])
     assert validation_score(both, [SuiteSpec(name="toy_suite")]) == pytest.approx(0.75), "tasks weigh alike, other metrics nothing"
+
+
+def test_broken_output_counts_at_the_worst_where_lower_is_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Task("toy_letters", "acc", "generation", higher_is_better=False)
+    monkeypatch.setattr("harness.study.tuning.select", lambda suites: [Selection(Suite("toy", "", (task,)), task, None)])
+    assert validation_score(samples([0.5, 0.0, 0.5, 1.0]), []) == -0.5
+    assert validation_score(samples([0.0, None, None, None]), []) == -0.75
+    assert validation_score(samples([None] * 4), []) == validation_score(samples([]), []) == -1.0
+    assert validation_score(samples([2.0, 8.0, None]), []) == -6.0, "nothing is known to be worse than 8"
 
 
 def store_of(tmp_path: Path, metas: list[dict[str, Any]]) -> RunStore:

@@ -49,6 +49,7 @@ def load(tmp_path, content):
 
 
 READING = ("claims", 0, "readings", 0)
+READING_BY_40_PERCENT = VALID["claims"][0]["readings"][0] | {"direction": "lower", "measure": "relative", "threshold": -40}
 
 
 def test_a_valid_file_loads_with_its_defaults(tmp_path):
@@ -68,6 +69,14 @@ def test_a_valid_file_loads_with_its_defaults(tmp_path):
         ((*READING, "estimand"), {"kind": "scores"}, "claims[0].readings[0].estimand.kind", "Did you mean 'score'"),
         ((*READING, "threshold"), -0.2, "claims[0].readings[0]", "does not lie on the side"),
         ((*READING, "threshold"), "0.2", "claims[0].readings[0].threshold", "number"),
+        (
+            READING,
+            READING_BY_40_PERCENT,
+            "claims[0].readings[0]",
+            "-40 of a relative reading: nothing falls by 100 % or more; 40 % less is -0.4",
+        ),
+        (READING, READING_BY_40_PERCENT | {"threshold": -1}, "claims[0].readings[0]", "40 % less is -0.4"),
+        (READING, READING_BY_40_PERCENT | {"measure": "ratio", "threshold": 0}, "claims[0].readings[0]", "40 % less is 0.6"),
         ((*READING, "comparators"), ["selfteach"], "claims[0]", "compared with itself"),
         ((*READING, "comparators"), [], "claims[0].readings[0].comparators", "at least 1"),
         ((*READING, "comparators"), ["sft", "sft"], "claims[0].readings[0]", "twice"),
@@ -112,9 +121,10 @@ def test_wrong_margins_are_named(tmp_path, margin, told):
     content = edited((*READING, "direction"), "equal")
     reading = content["claims"][0]["readings"][0]
     del reading["threshold"]
-    reading |= {"margin": margin, "measure": "ratio"}
-    with pytest.raises(SpecError, match=told):
-        load(tmp_path, content)
+    for measure in ("ratio", "relative"):
+        reading |= {"margin": margin, "measure": measure}
+        with pytest.raises(SpecError, match=told):
+            load(tmp_path, content)
 
 
 def test_better_without_a_number_has_the_threshold_no_effect(tmp_path):

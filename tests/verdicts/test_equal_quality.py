@@ -134,6 +134,21 @@ def test_without_a_start_a_quality_reached_at_the_first_checkpoint_is_bounded_fr
     assert "known only from above" in row["censoring"]
 
 
+def test_runs_start_from_their_own_student():
+    frames = run({"selfteach": [0.7, 0.8, 0.75], "rlhf": [0.4, 0.4, 0.4]})
+    alone = verdict(frames, axis="flops")
+    other = frames.samples[frames.samples["method"] == "base"].assign(method="another", value=0.0)
+    stages = frames.trials[frames.trials["method"] == "base"].assign(method="another", trial_id="another", train_stage="another")
+    frames.samples = pd.concat([other, frames.samples])
+    frames.trials = pd.concat([stages, frames.trials])
+    places = {"another": "b", "base": "a", "selfteach": "a", "rlhf": "a"}
+    frames.study = frames.study | {
+        "student": {"model": "a"},
+        "methods": [{"name": name, "at": {"train_flops": 1e9, "student": {"model": model}}} for name, model in places.items()],
+    }
+    assert verdict(frames, axis="flops")["effect"] == pytest.approx(alone["effect"])
+
+
 @pytest.mark.parametrize(
     ("frames", "estimand", "why"),
     [
@@ -194,6 +209,21 @@ def test_the_table_of_pairs_shows_censoring_both_ways():
     assert (table["rlhf", "selfteach", "flops"]["share_never"], table["rlhf", "selfteach", "flops"]["ratio"]) == (1, "≥ 1")
     assert table["rlhf", "selfteach", "flops"]["treatment_cost"] is None
     assert {axis for _, _, axis in table} == {"flops", "tokens", "seconds", "usd", "labels"}
+
+
+def test_a_pair_that_shares_no_seed_says_so_and_the_others_are_compared():
+    frames = run({"a": [0.7, 0.68], "b": [0.4, 0.41], "c": [0.5, 0.5]})
+    for method, lost in (("a", 1), ("c", 0)):
+        for name in ("trials", "samples", "checkpoints", "checkpoint_samples"):
+            frame = getattr(frames, name)
+            setattr(frames, name, frame[(frame["method"] != method) | (frame["seed"] != lost)])
+    table = equal_quality_table(frames, Scores(frames), ["exam"])
+    apart = [row for row in table if {row["treatment"], row["comparator"]} == {"a", "c"}]
+    assert [(row["axis"], row["why"]) for row in apart] == [
+        (None, "a and c share no training seed"),
+        (None, "c and a share no training seed"),
+    ]
+    assert {(row["treatment"], row["comparator"]) for row in table if row.get("ratio")} == {("a", "b"), ("b", "a"), ("b", "c"), ("c", "b")}
 
 
 def test_the_winner_by_axis_is_found_where_spending_differs():

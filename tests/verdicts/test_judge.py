@@ -173,6 +173,14 @@ def test_tasks_at_chance_are_left_out_where_asked(made_run):
     assert one(with_none, above_chance_only=True)["verdict"] == "not testable here"
 
 
+def test_chance_is_asked_of_scores_beyond_1_too(made_run):
+    run = made_run({"sft": 0.4, "selfteach": 0.6}, tasks=["stacked", "siqa"])
+    run.samples.loc[run.samples["task"] == "stacked", "value"] *= 100
+    row = one(run, above_chance_only=True)
+    assert row["verdict"] == "met"
+    assert "stacked" in row["metric_text"]
+
+
 def test_the_validation_suite_is_in_no_claim_unless_named(made_run):
     run = made_run({"sft": 0.4, "selfteach": 0.5})
     assert "pool" not in one(run)["metric_text"]

@@ -141,6 +141,16 @@ def test_curves_are_compared_on_their_last_part_by_a_paired_t_test(made_run):
     assert whole["baseline_value"] == pytest.approx(0.25 * np.mean(theirs) - 0.75 * 9)
 
 
+@pytest.mark.parametrize("measure", ["absolute", "relative"])
+def test_a_curve_that_differs_by_the_same_in_every_seed_has_no_spread_to_test_by(made_run, measure):
+    run = made_run({"sft": 0.4, "selfteach": 0.4}, tasks=["stacked"], items=10, seeds=[0, 1, 2])
+    run = with_curves(run, {"sft": [0.5] * 3, "selfteach": [0.75] * 3})
+    row = one(run, threshold=0, measure=measure, estimand={"kind": "curve", "curve": "reward"})
+    assert row["verdict"] == "not testable here"
+    assert "the same in all 3 seeds" in row["why"]
+    assert row["p_value"] is None
+
+
 def test_a_curve_that_was_not_drawn_is_named(made_run):
     run = with_curves(made_run({"sft": 0.4, "selfteach": 0.4}, tasks=["stacked"], items=10), {"selfteach": [1.0] * 5})
     row = one(run, threshold=0, estimand={"kind": "curve", "curve": "reward"})

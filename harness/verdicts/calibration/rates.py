@@ -67,9 +67,9 @@ def ratio_counts(world: World, fitted: Moments) -> Counts:
     truth = top / bottom
     defined = _denominator_above_0(fitted, 1)
     kept = _chosen(fitted, defined)
-    there = mean_and_error(kept, (1, -truth))
+    there = mean_and_error(kept, (1, -truth), difference_P=DIFFERENCE)
     observed = kept.mean_P[:, 0] / kept.mean_P[:, 1]
-    at_estimate = mean_and_error(kept, np.stack([np.ones_like(observed), -observed], axis=1))
+    at_estimate = mean_and_error(kept, np.stack([np.ones_like(observed), -observed], axis=1), difference_P=DIFFERENCE)
     # The logarithm needs a treatment that got something right; an interval that does not exist covers nothing.
     logged = _chosen(kept, kept.mean_P[:, 0] > 0)
     return {
@@ -93,7 +93,7 @@ def claim_counts(world: World, fitted: Moments) -> Counts:
     defined = _denominator_above_0(fitted, 1)
     none = mean_and_error(fitted, DIFFERENCE)
     absolute = _verdicts(_tails(none, top - bottom), _tails(none, 0.0))
-    relative = _verdicts(_tails(mean_and_error(fitted, (1, -top / bottom)), 0.0), _tails(none, 0.0))
+    relative = _verdicts(_tails(mean_and_error(fitted, (1, -top / bottom), difference_P=DIFFERENCE), 0.0), _tails(none, 0.0))
     excluded = ("positive but short", "contradicted")
     return {
         "absolute: met": absolute == "met",
