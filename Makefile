@@ -18,8 +18,8 @@ UNREACHABLE := { echo "The installation failed. Is the package index reachable (
 
 help:
 	@echo "make quickstart      set up, then train, score and judge five methods on a 135M model: about a quarter of an hour on 2 cores with bf16, over an hour without"
-	@echo "make test            set up, then ruff, mypy, import-linter and the tests: ten minutes to a quarter of an hour"
-	@echo "make test-slow       the statistical and training tests of minutes"
+	@echo "make test            set up, then ruff, mypy, import-linter and the tests: about twenty minutes on 2 cores"
+	@echo "make test-slow       the statistical and training tests of minutes: half an hour on 2 cores"
 	@echo "make calibration     simulates studies of known truth: error rates and coverage, into docs/calibration (about 10 minutes on 2 cores)"
 	@echo "make vllm            vLLM for the CPU in an environment of its own, for studies with student.engine: vllm (docs/engines.md)"
 	@echo "make docs            the documentation site, into site/"
