@@ -134,6 +134,13 @@ class MethodSpec(Strict):
         """How tables call it: the name, or name:variant."""
         return f"{self.name}:{self.variant}" if self.variant else self.name
 
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """What settings may be filed under for it: its label, the label of the method that a sweep made it from, its name."""
+        moved = {f"{axis}={level}" for axis, level in (self.levels or {}).items()}
+        variant = ",".join(part for part in (self.variant or "").split(",") if part not in moved)
+        return self.label, f"{self.name}:{variant}" if variant else self.name, self.name
+
 
 class PlanningSpec(Strict):
     """What `plan` assumes about score differences between two methods until a run has measured it: standard deviations on the scale 0 to 1.

@@ -59,12 +59,8 @@ def differences(study: StudySpec, record: dict[str, Any], name: str) -> list[str
 
 
 def _entry(found: dict[str, Any], method: MethodSpec) -> dict[str, Any] | None:
-    """What was found for a method: by its label, by that of the method a sweep made it from, or by its name."""
-    moved = {f"{axis}={level}" for axis, level in (method.levels or {}).items()}
-    variant = ",".join(part for part in (method.variant or "").split(",") if part not in moved) or None
-    listed = method.model_copy(update={"variant": variant})
-    entry: dict[str, Any] | None = next((found[name] for name in (method.label, listed.label, method.name) if name in found), None)
-    return entry
+    """What was found for a method, under any of its names."""
+    return next((found[name] for name in method.names if name in found), None)
 
 
 def _apart(theirs: Any, mine: Any) -> str:

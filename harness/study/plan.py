@@ -314,10 +314,11 @@ def checkpoint_suites(study: StudySpec) -> list[SuiteSpec]:
 
 
 def method_grid(study: StudySpec, method: MethodSpec) -> dict[str, list[Any]]:
-    """What tuning tries for a method: the study's grid for its label or name, else the one it declares, less what the study sets itself."""
+    """What tuning tries for a method: the study's grid under one of its names, else its own, less what the study sets itself."""
     assert study.tune is not None
     declared = getattr(plugins.load("methods", method.name), "grid", {})
-    return grid.unset(study.tune.grids.get(method.label, study.tune.grids.get(method.name, declared)), method.config)
+    given = next((study.tune.grids[name] for name in method.names if name in study.tune.grids), declared)
+    return grid.unset(given, method.config)
 
 
 def local_setting(threads: int) -> Setting:

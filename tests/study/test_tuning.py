@@ -15,6 +15,7 @@ from harness.core.suite_spec import SuiteSpec
 from harness.errors import SpecError, TrainingError
 from harness.models.student import Student
 from harness.scoring.suites import Selection, Suite, Task
+from harness.study.plan import method_grid
 from harness.study.progress import ProgressWriter
 from harness.study.run import Layout, make_plan
 from harness.study.stage import StageTask
@@ -105,3 +106,13 @@ def test_a_candidate_that_cannot_be_trained_is_out_and_a_mistake_is_not(
     found = run_tune_stage(task, tmp_path / "stage", progress)
     assert found["score"] is None
     assert told in found["error"]
+
+
+def test_arms_of_a_sweep_are_tuned_over_the_grid_of_the_method_they_were_made_from(workplace: Workplace) -> None:
+    grids = {"toy_sft:mine": {"learning_rate": [1e-3]}, "toy_sft": {"learning_rate": [1e-2]}}
+    methods = [{"name": "toy_sft"}, {"name": "toy_sft", "variant": "mine"}]
+    study = load_study(workplace.write(methods=methods, tune={"flops": 3e8, "grids": grids, "suites": ["toy_validation"]}))
+    plain, mine = study.methods
+    for method, variant, rate in ((plain, "budget=4e8", 1e-2), (mine, "mine,budget=4e8", 1e-3)):
+        arm = method.model_copy(update={"variant": variant, "levels": {"budget": "4e8"}})
+        assert method_grid(study, arm) == method_grid(study, method) == {"learning_rate": [rate]}
