@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -70,13 +71,7 @@ class StudyFile:
             for key in ("levels", "at"):
                 if getattr(method, key) is not None:
                     raise self._file.fail("is set by a sweep, not in a study file", ("methods", index, key))
-        chosen: dict[str, str] = {}
-        for index, suite in enumerate(study.suites):
-            for task in self._check_suite(suite, ("suites", index)):
-                if task in chosen:
-                    where = f"of suite {suite.name}" if chosen[task] == suite.name else f"of suites {chosen[task]} and {suite.name}"
-                    raise self._file.fail(f"task {task} {where} is asked for twice", ("suites", index))
-                chosen[task] = suite.name
+        self._check_suites(study.suites, ("suites",))
         for index, perturbation in enumerate(study.perturbations):
             self._check_perturbation(perturbation, ("perturbations", index))
         self._file.validated(import_module("harness.scoring.cost").Prices, study.prices, ("prices",))
@@ -97,6 +92,17 @@ class StudyFile:
         except SpecError as error:
             raise self._file.fail(error.expected, ("pool", "config", *str(error.key).split(".")), error.value, error.valid) from error
         return study.model_copy(update={"pool": study.pool.model_copy(update={"config": config})})
+
+    def _check_suites(self, suites: Sequence[SuiteSpec], at: Location) -> dict[str, str]:
+        """Of every task that is scored the suite; a task's name tells scores apart, so it may be there once."""
+        chosen: dict[str, str] = {}
+        for index, suite in enumerate(suites):
+            for task in self._check_suite(suite, (*at, index)):
+                if task in chosen:
+                    where = f"of suite {suite.name}" if chosen[task] == suite.name else f"of suites {chosen[task]} and {suite.name}"
+                    raise self._file.fail(f"task {task} {where} is asked for twice", (*at, index))
+                chosen[task] = suite.name
+        return chosen
 
     def _check_suite(self, suite: SuiteSpec, at: Location) -> list[str]:
         """The names of the suite's tasks that the study scores."""
@@ -138,16 +144,17 @@ class StudyFile:
             raise self._file.fail(f"{perturbation.name} has no strength to set", at, perturbation.label)
 
     def _check_checkpoints(self, study: StudySpec, checkpoints: CheckpointsSpec) -> None:
-        final = {(suite.name, task) for suite in study.suites for task in self._check_suite(suite, ("suites",))}
+        final = self._check_suites(study.suites, ("suites",))
+        at: Location = ("checkpoints", "suites")
         for index, suite in enumerate(checkpoints.suites or ()):
-            at: Location = ("checkpoints", "suites", index)
-            for task in self._check_suite(suite, at):
-                if (suite.name, task) not in final:
-                    raise self._file.fail("checkpoints can be scored only on what the study scores", at, task, [name for _, name in final])
+            for task in self._check_suite(suite, (*at, index)):
+                if final.get(task) != suite.name:
+                    raise self._file.fail("checkpoints can be scored only on what the study scores", (*at, index), task, list(final))
+        self._check_suites(checkpoints.suites or (), at)
 
     def _check_tune(self, study: StudySpec, tune: TuneSpec) -> None:
+        self._check_suites(tune.suites, ("tune", "suites"))
         for index, suite in enumerate(tune.suites):
-            self._check_suite(suite, ("tune", "suites", index))
             if plugins.load("suites", suite.name).evaluation:
                 valid = [name for name in plugins.names("suites") if not plugins.load("suites", name).evaluation]
                 text = "settings are chosen on a validation suite only, never on one that the study is judged by"

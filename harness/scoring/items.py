@@ -38,7 +38,11 @@ def sample_id(doc: Row) -> str:
     """A document's id, from its content where the task gives none."""
     if "id" in doc:
         return str(doc["id"])
-    return hashlib.sha256(json.dumps(doc, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return hashlib.sha256(_as_text(doc)).hexdigest()[:16]
+
+
+def _as_text(doc: Row) -> bytes:
+    return json.dumps(doc, sort_keys=True, default=str).encode()
 
 
 def _distinct(task: Any, docs: Sequence[Row], ids: Sequence[str]) -> list[int]:
@@ -46,7 +50,7 @@ def _distinct(task: Any, docs: Sequence[Row], ids: Sequence[str]) -> list[int]:
     first: dict[str, int] = {}
     for index, name in enumerate(ids):
         at = first.setdefault(name, index)
-        if at != index and docs[at] != docs[index]:
+        if at != index and _as_text(docs[at]) != _as_text(docs[index]):
             raise SpecError(f"two different items of task {task.config.task} have this id", key="id", value=name)
     return list(first.values())
 

@@ -6,14 +6,16 @@ tested by `harness.stats.folds.fold_effect`, which allows for the overlap of the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from harness.stats.crossed import Components, TaskScores
 from harness.stats.folds import FoldEffect, fold_effect
 from harness.stats.relative import RatioEstimate, RatioUndefinedError, root_of
-from harness.stats.student import t_tail
+from harness.stats.student import t_quantile, t_tail
 
 
 def fold_ratio(folds: Mapping[str, TaskScores], *, level: float = 0.95) -> RatioEstimate:
@@ -50,8 +52,15 @@ def fold_ratio(folds: Mapping[str, TaskScores], *, level: float = 0.95) -> Ratio
 
 
 def against(folds: Mapping[str, TaskScores], rho: float, *, level: float = 0.95) -> FoldEffect:
-    """The effect of treatment − ρ·comparator."""
-    return fold_effect(_weighed(folds, 1.0, rho), level=level)
+    """The effect of treatment − ρ·comparator; where both scored alike everywhere, with the variance of their difference, a floor, added."""
+    found, alike = fold_effect(_weighed(folds, 1.0, rho), level=level), fold_effect(_weighed(folds, 1.0, 1.0), level=level)
+    if not alike.these_families.degenerate or found.these_families.degenerate:
+        return found
+    variance = found.se**2 + alike.se**2
+    se, df = math.sqrt(variance), variance**2 / (found.se**4 / found.df + alike.se**4 / alike.df)
+    half = float(t_quantile((1 + level) / 2, df)) * se
+    p_value = min(1.0, 2 * float(t_tail(abs(found.estimate), se, df)))
+    return replace(found, se=se, df=df, interval=(found.estimate - half, found.estimate + half), p_value=p_value)
 
 
 def tails(found: FoldEffect, null: float = 0.0) -> tuple[float, float]:

@@ -75,7 +75,7 @@ def plan_claims(
             reading = next(reading for reading in claim.readings if reading.primary)
             row = measured.get((claim.id, reading.text))
             found = _lacking(study, claim, reading) or _components(study, reading, row, pilot_name)
-            n_items = planned_clean_items(study, reading.estimand, found.tasks) if reading.estimand.scored else 1
+            n_items = planned_clean_items(study, reading.estimand, found.tasks) if reading.estimand.scored else found.n_items
             plans.append(_plan(study, file, claim, reading, found, n_items, file.alpha / n_claims, costs))
     return plans
 
@@ -125,6 +125,13 @@ class _Found:
     measure: str
     basis: str
     tasks: tuple[str, ...] = ()
+    n_items: int = 1
+    """Of a pilot whose families were left out."""
+
+    @property
+    def item_df(self) -> float | None:
+        """Of claims on left-out families, which are the sample there and not their items."""
+        return len(self.tasks) - 1.0 if self.n_items > 1 else None
 
 
 def _lacking(study: StudySpec, claim: Claim, reading: Reading) -> _Found | None:
@@ -141,7 +148,8 @@ def _lacking(study: StudySpec, claim: Claim, reading: Reading) -> _Found | None:
 def _components(study: StudySpec, reading: Reading, row: Mapping[str, Any] | None, pilot: str) -> _Found:
     if row is not None and row["components"] and row["components"]["seed"] is not None:
         size = f"{row['n_seeds']} seeds" + (f" x {row['n_items']} items" if row["n_items"] > 1 else "")
-        return _Found(Components(**row["components"]), reading.measure, f"measured in {pilot} ({size})", tuple(row["tasks"]))
+        n_items = row["n_items"] if reading.estimand.kind == "leave_one_family_out" else 1
+        return _Found(Components(**row["components"]), reading.measure, f"measured in {pilot} ({size})", tuple(row["tasks"]), n_items)
     why = ""
     if row is not None:
         why = f"; {pilot} cannot tell: " + ("it has one seed" if row["components"] else row["why"])
@@ -173,13 +181,13 @@ def _plan(
     sought = sought if found.measure == reading.measure else None
     detectable, cheapest = None, None
     if parts is not None and n_seeds >= 2 and n_items:
-        detectable = mde(parts, n_seeds=n_seeds, n_items=n_items, alpha=alpha, power=power)
+        detectable = mde(parts, n_seeds=n_seeds, n_items=n_items, alpha=alpha, power=power, item_df=found.item_df)
     if parts is not None and sought is not None:
         if reading.estimand.scored:
             cheapest = cheapest_design(parts, sought, seed_cost=costs.seed, item_cost=costs.item, alpha=alpha, power=power)
-        elif (seeds := seeds_needed(parts, sought, n_items=1, alpha=alpha, power=power)) is not None:
+        elif (seeds := seeds_needed(parts, sought, n_items=n_items, alpha=alpha, power=power, item_df=found.item_df)) is not None:
             seeds = max(seeds, FEWEST_SEEDS)
-            cheapest = PricedDesign(seeds, 1, seeds * costs.seed)
+            cheapest = PricedDesign(seeds, n_items, seeds * costs.seed)
     basis = found.basis if n_items else "the study scores none of its tasks"
     return ClaimPlan(claim, reading, n_seeds, n_items, parts, basis, detectable, found.measure, sought, cheapest)
 

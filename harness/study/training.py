@@ -124,7 +124,8 @@ def _accounts(ledger: Ledger, budget_flops: float) -> Meta:
 def run_tune_stage(task: StageTask, folder: Path, progress: ProgressWriter) -> Meta:
     """Trains one candidate of a grid on account "tune" and scores it on the validation suites; keeps its score, not its model.
 
-    A candidate whose training breaks off for reasons of its own (a diverging loss, a budget too small for it) has no score.
+    A candidate whose training breaks off for reasons of its own (a diverging loss, a budget too small for it), or whose output cannot be
+    ranked, has no score.
     """
     stage = task.stage
     flops, validation = float(stage.content["train_flops"]), [suite_spec(suite) for suite in stage.content["validation"]]
@@ -147,7 +148,11 @@ def run_tune_stage(task: StageTask, folder: Path, progress: ProgressWriter) -> M
         student = Student.restore(folder / "model", engine=task.study.student.engine)
         student.attach(ledger)
         samples = scoring.score(student, validation, [], ledger=ledger, seed=score_seed())
-        score, items = validation_score(samples, validation), len(samples.drop_duplicates(ITEM))
+        items = len(samples.drop_duplicates(ITEM))
+        try:
+            score = validation_score(samples, validation)
+        except TrainingError as broken:
+            error = str(broken)
     for path in list(folder.iterdir()):  # a candidate's corpus or policy is nobody's result
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     write_accounts(ledger, folder)

@@ -26,15 +26,21 @@ if TYPE_CHECKING:
 def validation_score(samples: pd.DataFrame, suites: Sequence[SuiteSpec]) -> float:
     """Mean over tasks, of equal weight, of the mean primary metric, negative where lower is better.
 
-    An item without a score counts at the task's worst, so that broken output cannot win: 0, or 1 where lower is better (where scores go
-    above 1, the highest of them).
+    An item without a score counts at the task's worst, so that broken output cannot win: 0, or 1 where lower is better.
+
+    Raises:
+        TrainingError: there are such items, lower is better, and scores go above 1 or are none: what is worst is not known.
     """
     means = []
     for selection in select(suites):
         task, metric = selection.task.name, selection.task.metric
         rows = samples[(samples["task"] == task) & (samples["metric"] == metric) & (samples["perturbation"] == CLEAN)]
         value = rows["value"].where(rows["status"] == Status.SCORED).astype("Float64")
-        sign, worst = (1, 0.0) if selection.task.higher_is_better else (-1, max([1.0, *value.dropna()]))
+        sign, worst = (1, 0.0) if selection.task.higher_is_better else (-1, 1.0)
+        known = value.dropna()
+        if sign < 0 and len(known) < max(len(value), 1) and (known.empty or known.max() > 1):
+            missing = len(value) - len(known)
+            raise TrainingError(f"{missing} of {len(value)} items of {task} have no score, and how bad {metric} can be is not known")
         means.append(sign * float(value.fillna(worst).mean() if len(value) else worst))
     return sum(means) / len(means)
 

@@ -113,18 +113,23 @@ class Reading(_Strict):
                 raise ValueError(
                     f"threshold {self.threshold:g} of a {self.measure} reading does not lie on the side of direction {self.direction!r}"
                 )
-            if self.measure != "absolute" and 1 + beyond <= 0:
+            if self._of_amounts and 1 + beyond <= 0:
                 raise ValueError(
-                    f"threshold {self.threshold:g} of a {self.measure} reading: nothing falls by 100 % or more; 40 % less is "
-                    + ("-0.4" if self.measure == "relative" else "0.6")
+                    f"threshold {self.threshold:g} of a {self.measure} reading: {self.estimand.kind} cannot fall by 100 % or more; "
+                    f"40 % less is {'-0.4' if self.measure == 'relative' else '0.6'}"
                 )
-        elif self.measure != "absolute" and beyond >= 1:
+        elif self._of_amounts and beyond >= 1:
             raise ValueError(f"the margin of a {'ratio' if self.measure == 'ratio' else 'relative difference'} lies below 1")
         if self.estimand.at_equal_quality and (self.measure == "absolute" or self.direction == "equal"):
             raise ValueError(f"{self.estimand.kind} is compared as a ratio or a relative difference, higher or lower")
         if len(set(self.comparators)) < len(self.comparators):
             raise ValueError("a comparator is listed twice")
         return self
+
+    @property
+    def _of_amounts(self) -> bool:
+        """Whether it is a ratio, or relative difference, of what lies above 0; losses and curves may be negative."""
+        return self.measure != "absolute" and self.estimand.kind not in ("drop", "curve")
 
     @property
     def region(self) -> tuple[float, float]:

@@ -21,6 +21,11 @@ def test_so_is_one_without_an_id() -> None:
     assert choose_items(toy_task(docs, **KINDS["continued"]), None).indices == [0, 1]
 
 
+def test_what_no_comparison_finds_equal_is_compared_by_its_text() -> None:
+    docs = [document("one?", 0, 1) | {"weight": float("nan")} for _ in range(2)]
+    assert choose_items(toy_task(docs, **KINDS["continued"]), None).indices == [0]
+
+
 def test_two_documents_of_one_id_are_refused() -> None:
     docs = [document("one?", 0, 1), document("another?", 1, 1)]
     with pytest.raises(SpecError, match="two different items of task toy have this id") as caught:

@@ -74,6 +74,17 @@ def test_the_components_for_designs_give_the_variance_of_the_effect() -> None:
     assert standard_error(parts, n_seeds=found.n_seeds, n_items=found.n_items)[1] > 2 * df
 
 
+def test_methods_that_scored_alike_are_no_surer_alike_as_a_ratio_than_as_a_difference() -> None:
+    rng = np.random.default_rng(5)
+    folds = {f"f{at}": TaskScores(np.repeat((rng.random((3, 40, 1)) < 0.5).astype(float), 2, axis=2)) for at in range(4)}
+    apart, found = fold_effect(folds), fold_ratio(folds)
+    half = apart.interval[1] / np.mean([fold.values_S_N_P.mean() for fold in folds.values()])
+    assert found.interval[1] - 1 >= 0.95 * half
+    assert found.interval[0] < 1 < found.interval[1]
+    assert tails(against(folds, 1.01))[1] > 0.25
+    assert against(folds, 1.0).se == apart.se
+
+
 def test_95_percent_cover_about_that() -> None:
     rng = np.random.default_rng(4)
     intervals = [fold_ratio(world(rng, 1.15)).interval for _ in range(300)]

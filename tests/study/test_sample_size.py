@@ -65,6 +65,16 @@ def test_a_pilots_variances_give_the_mde_at_the_studys_size(study: StudySpec, mo
     assert plan.cheapest.cost == pytest.approx(size["n_seeds"] * (10 + 0.01 * size["n_items"]))
 
 
+def test_a_pilots_left_out_families_are_the_sample_and_its_items_their_size(study: StudySpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    families = [f"f{at}" for at in range(4)]
+    row = {"components": PARTS, "n_items": 160, "tasks": families}
+    plan = planned(study, claims(threshold=0.2, estimand={"kind": "leave_one_family_out"}), row, monkeypatch)
+    assert plan.detectable == pytest.approx(mde(Components(**PARTS), n_seeds=4, n_items=160, item_df=3))
+    assert plan.detectable > mde(Components(**PARTS), n_seeds=4, n_items=160)
+    assert plan.cheapest is not None
+    assert plan.cheapest.cost == 10 * plan.cheapest.n_seeds
+
+
 def test_a_claim_about_methods_that_the_study_lacks_is_said_to_be_untestable(study: StudySpec, monkeypatch: pytest.MonkeyPatch) -> None:
     variant = study.methods[0].model_copy(update={"variant": "b"})
     study = study.model_copy(update={"methods": [variant, *study.methods[1:]]})

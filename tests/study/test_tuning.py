@@ -40,8 +40,10 @@ def test_broken_output_counts_at_the_worst_where_lower_is_better(monkeypatch: py
     monkeypatch.setattr("harness.study.tuning.select", lambda suites: [Selection(Suite("toy", "", (task,)), task, None)])
     assert validation_score(samples([0.5, 0.0, 0.5, 1.0]), []) == -0.5
     assert validation_score(samples([0.0, None, None, None]), []) == -0.75
-    assert validation_score(samples([None] * 4), []) == validation_score(samples([]), []) == -1.0
-    assert validation_score(samples([2.0, 8.0, None]), []) == -6.0, "nothing is known to be worse than 8"
+    assert validation_score(samples([2.0, 8.0, 9.0]), []) == pytest.approx(-19 / 3)
+    for unknown in ([None] * 4, [], [2.0, 8.0, None], [None, None, 1.5]):
+        with pytest.raises(TrainingError, match="how bad acc can be is not known"):
+            validation_score(samples(unknown), [])
 
 
 def store_of(tmp_path: Path, metas: list[dict[str, Any]]) -> RunStore:

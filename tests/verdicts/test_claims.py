@@ -73,7 +73,7 @@ def test_a_valid_file_loads_with_its_defaults(tmp_path):
             READING,
             READING_BY_40_PERCENT,
             "claims[0].readings[0]",
-            "-40 of a relative reading: nothing falls by 100 % or more; 40 % less is -0.4",
+            "-40 of a relative reading: score cannot fall by 100 % or more; 40 % less is -0.4",
         ),
         (READING, READING_BY_40_PERCENT | {"threshold": -1}, "claims[0].readings[0]", "40 % less is -0.4"),
         (READING, READING_BY_40_PERCENT | {"measure": "ratio", "threshold": 0}, "claims[0].readings[0]", "40 % less is 0.6"),
@@ -125,6 +125,12 @@ def test_wrong_margins_are_named(tmp_path, margin, told):
         reading |= {"margin": margin, "measure": measure}
         with pytest.raises(SpecError, match=told):
             load(tmp_path, content)
+
+
+@pytest.mark.parametrize("estimand", [{"kind": "drop"}, {"kind": "curve", "curve": "reward"}])
+def test_what_may_be_negative_may_fall_by_more_than_all_of_it(tmp_path, estimand):
+    content = edited(READING, READING_BY_40_PERCENT | {"threshold": -1, "estimand": estimand})
+    assert load(tmp_path, content).claims[0].readings[0].threshold == -1
 
 
 def test_better_without_a_number_has_the_threshold_no_effect(tmp_path):

@@ -141,10 +141,11 @@ def test_curves_are_compared_on_their_last_part_by_a_paired_t_test(made_run):
     assert whole["baseline_value"] == pytest.approx(0.25 * np.mean(theirs) - 0.75 * 9)
 
 
+@pytest.mark.parametrize("theirs", [[0.5, 0.5, 0.5], [0.5, 0.53125, 0.5625]])
 @pytest.mark.parametrize("measure", ["absolute", "relative"])
-def test_a_curve_that_differs_by_the_same_in_every_seed_has_no_spread_to_test_by(made_run, measure):
+def test_a_curve_that_differs_by_the_same_in_every_seed_has_no_spread_to_test_by(made_run, measure, theirs):
     run = made_run({"sft": 0.4, "selfteach": 0.4}, tasks=["stacked"], items=10, seeds=[0, 1, 2])
-    run = with_curves(run, {"sft": [0.5] * 3, "selfteach": [0.75] * 3})
+    run = with_curves(run, {"sft": theirs, "selfteach": [value + 0.25 for value in theirs]})
     row = one(run, threshold=0, measure=measure, estimand={"kind": "curve", "curve": "reward"})
     assert row["verdict"] == "not testable here"
     assert "the same in all 3 seeds" in row["why"]
