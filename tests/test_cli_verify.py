@@ -43,7 +43,8 @@ def train(folder: Path, seed: int, reward: float) -> dict[str, Any]:
     row = {"account": "train", "phase": "update", "model": "m", "flops": 100.0, "tokens": 1, "padding": 0, "calls": 1, "wall_s": 0.0}
     pd.DataFrame([row]).to_parquet(folder / "ledger.parquet")
     points = [
-        {"curve": "reward", "step": step, "train_flops": 1.0 * step, "wall_s": 1.0, "value": reward + seed / 100} for step in range(4)
+        {"curve": "reward", "step": step, "train_flops": 1.0 * step, "wall_s": 1.0, "value": reward * (1 + (seed - 1.5) / 50)}
+        for step in range(4)
     ]
     pd.DataFrame(points).to_parquet(folder / "curves.parquet")
     counters = dict.fromkeys(("demonstrations", "comparisons", "queries", "verifications"), 0)
