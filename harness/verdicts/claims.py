@@ -118,7 +118,7 @@ class Reading(_Strict):
                     f"threshold {self.threshold:g} of a {self.measure} reading: {self.estimand.kind} cannot fall by 100 % or more; "
                     f"40 % less is {'-0.4' if self.measure == 'relative' else '0.6'}"
                 )
-        elif self._of_amounts and beyond >= 1:
+        elif (self.measure == "ratio" or self._of_amounts) and beyond >= 1:
             raise ValueError(f"the margin of a {'ratio' if self.measure == 'ratio' else 'relative difference'} lies below 1")
         if self.estimand.at_equal_quality and (self.measure == "absolute" or self.direction == "equal"):
             raise ValueError(f"{self.estimand.kind} is compared as a ratio or a relative difference, higher or lower")

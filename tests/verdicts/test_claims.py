@@ -121,8 +121,8 @@ def test_wrong_margins_are_named(tmp_path, margin, told):
     content = edited((*READING, "direction"), "equal")
     reading = content["claims"][0]["readings"][0]
     del reading["threshold"]
-    for measure in ("ratio", "relative"):
-        reading |= {"margin": margin, "measure": measure}
+    for measure, kind in (("ratio", "score"), ("relative", "score"), ("ratio", "drop")):
+        reading |= {"margin": margin, "measure": measure, "estimand": {"kind": kind}}
         with pytest.raises(SpecError, match=told):
             load(tmp_path, content)
 
